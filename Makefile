@@ -1,0 +1,70 @@
+# Each target sets up what it needs. A second call finds the stamp of the first and starts at once.
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+RUN_FOLDER ?=
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types imports unit bench format clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## install, then search, retrain and report on the embedded dataset, in a fresh folder runs/demo-N
+	@out='$(RUN_FOLDER)'; n=1; \
+	if [ -z "$$out" ]; then while [ -e "runs/demo-$$n" ]; do n=$$((n + 1)); done; out="runs/demo-$$n"; fi; \
+	mkdir -p "$$(dirname "$$out")"; \
+	$(BIN)/gradnas run --preset demo --out "$$out"
+
+test: ## lint, format check, types, imports, then the tests
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory imports
+	@$(MAKE) --no-print-directory unit
+
+lint: $(VENV)/.installed-dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## mypy, strict, on src
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed-dev ## import-linter: dependencies point one way
+	$(BIN)/lint-imports
+
+# One thread per worker: two workers that each start a thread per core are slower than one. ARGS goes to pytest.
+unit: $(VENV)/.installed-dev ## the tests; for a part: make unit ARGS="tests/arch -k genotype"
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+bench: $(VENV)/.installed ## run benchmarks/bench_*.py
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+format: $(VENV)/.installed-dev ## let ruff repair and format the source
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove caches and build folders; the environment and the runs stay
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "gradnas needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "$(PYTHON) cannot create virtual environments. On Debian and Ubuntu install the package python3-venv." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	@echo "Installing gradnas into $(VENV) (the first time fetches torch, which takes a while)"
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
+	@echo "Installing gradnas and its development tools into $(VENV) (the first time fetches torch, which takes a while)"
+	$(INSTALL) -e ".[dev]"
+	@touch $(VENV)/.installed $@

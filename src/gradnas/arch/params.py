@@ -1,0 +1,71 @@
+"""Immutable parameters of an operation: plain values under names."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Union
+
+from gradnas.arch.shapes import check_count
+
+
+@dataclass(frozen=True)
+class ConvMacroParams:
+    """The channel counts that the macro structure (depth, width) may change: input and output channels, each >= 1."""
+
+    ch_in: int
+    ch_out: int
+
+    def __post_init__(self) -> None:
+        check_count(self.ch_in, "ch_in")
+        check_count(self.ch_out, "ch_out")
+
+    def clone(self) -> "ConvMacroParams":
+        """An equal, independent copy."""
+        return ConvMacroParams(self.ch_in, self.ch_out)
+
+
+PlainValue = Union[None, bool, int, float, str, ConvMacroParams, tuple["PlainValue", ...]]
+"""What a parameter may be: it compares, hashes and survives JSON."""
+
+
+class Params(Mapping[str, PlainValue]):
+    """A hashable mapping name -> plain value; lists become tuples.
+
+    Raises:
+        TypeError: For a value that is not plain, naming it.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, object] | None = None, /, **more: object) -> None:
+        merged = {**(values or {}), **more}
+        self._values: dict[str, PlainValue] = {name: _plain(value, name) for name, value in sorted(merged.items())}
+
+    def __getitem__(self, name: str) -> PlainValue:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values.items()))
+
+    def __repr__(self) -> str:
+        return f"Params({', '.join(f'{name}={value!r}' for name, value in self._values.items())})"
+
+    def replace(self, **changes: object) -> "Params":
+        """A copy with these values changed or added."""
+        return Params({**self._values, **changes})
+
+
+def _plain(value: object, name: str) -> PlainValue:
+    if value is None or isinstance(value, (bool, int, float, str, ConvMacroParams)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(item, name) for item in value)
+    raise TypeError(
+        f"parameter {name!r} must be None, bool, int, float, str, ConvMacroParams or a tuple of them, "
+        f"got {type(value).__name__}. Descriptions are plain data; keep objects in the module."
+    )

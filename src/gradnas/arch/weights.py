@@ -1,0 +1,63 @@
+"""Weights that travel with a description, as a safetensors file beside its JSON.
+
+The only file of this room that touches tensors; it is imported when weights are asked for.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from gradnas.arch.model_desc import ModelDesc
+from gradnas.arch.op_desc import OpDesc
+
+_SEPARATOR = "::"  # between the dotted place of an op and the key of its tensor
+
+
+def save_trainables(desc: ModelDesc, path: Path) -> None:
+    """Write the weights of every op that has some; other ops stay without.
+
+    Raises:
+        OSError: When the file cannot be written; what was there before is unchanged.
+    """
+    from safetensors.torch import save
+
+    from gradnas.foundation.files import write_atomic
+
+    tensors: dict[str, Any] = {}
+    for place, top in desc.top_ops():
+        for inner, op in top.all_ops(place):
+            for key, tensor in (op.trainables or {"sd": {}})["sd"].items():
+                tensors[f"{inner}{_SEPARATOR}{key}"] = tensor.detach().cpu().contiguous()
+    write_atomic(path, save(tensors))
+
+
+def load_trainables(desc: ModelDesc, path: Path) -> ModelDesc:
+    """A copy of the description with the weights of :func:`save_trainables`.
+
+    Raises:
+        FileNotFoundError: When the file is missing.
+        ValueError: When it is damaged, or holds weights of an op that the description does not have.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if not path.is_file():
+        raise FileNotFoundError(f"weights were asked for, but there is no {path}.")
+    try:
+        tensors = load(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    by_place: dict[str, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        place, _, key = name.rpartition(_SEPARATOR)
+        by_place.setdefault(place, {})[key] = tensor
+
+    def attach(place: str, op: OpDesc) -> OpDesc:
+        weights = by_place.pop(place, None)
+        children = [attach(f"{place}.children.{i}", child).state_dict() for i, child in enumerate(op.children or ())]
+        trainables = None if weights is None else {"name": op.name, "sd": weights}
+        return op.load_state_dict({"trainables": trainables, "children": children})
+
+    loaded = desc.map_ops(attach)
+    if by_place:
+        raise ValueError(f"{path} holds weights for {sorted(by_place)[:5]}, which the description does not have.")
+    return loaded

@@ -1,0 +1,145 @@
+"""Batches as a pure function of (seed, purpose, epoch, index).
+
+The whole set lies on the device, so a batch is a few tensor operations there: gather, crop, flip, normalize, hole.
+Nothing has to be saved to continue an interrupted run, and no worker process has to be fed.
+Shape suffixes: B batch, H height, W width, C channels (last, which is torch's ``channels_last`` memory format).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gradnas.foundation.seeds import generator
+
+from .augmentation import Augmentation, crop_and_flip, cut_hole
+from .imageset import ImageSet
+from .normalization import Normalization
+
+
+class BatchLoader:
+    """Batches of an :class:`ImageSet`, normalized and optionally augmented.
+
+    With ``shuffle`` every epoch is a permutation of the samples. The last, shorter batch is kept unless ``drop_last``
+    is set, with one exception: with ``shuffle``, a trailing batch of a single sample is dropped, because batch
+    normalization cannot train on one value per channel. Another sample is left out in every epoch.
+
+    Attributes:
+        batch_size: Samples in a full batch.
+        n_samples: Samples per epoch, without the dropped ones.
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        *,
+        batch_size: int,
+        normalization: Normalization,
+        shuffle: bool,
+        seed: int,
+        purpose: str,
+        augmentation: Augmentation | None = None,
+        device: torch.device | str = "cpu",
+        drop_last: bool = False,
+    ) -> None:
+        """Move the set to the device; uint8 images stay uint8 there.
+
+        Args:
+            data: The samples, ``N`` images of shape ``(C, H, W)``.
+            batch_size: Samples in a full batch, at least 1.
+            normalization: Measured on the training set, one value per channel.
+            shuffle: A new order in every epoch; False keeps the order of the set.
+            seed: Seed of the run.
+            purpose: Keeps the random streams of several loaders apart, e.g. ``"train"``.
+            augmentation: None for validation and test: these get the normalization only.
+            device: Where the images are kept and the batches appear.
+            drop_last: Leave out the last batch if it is not full.
+
+        Raises:
+            ValueError: If the set has fewer samples than one batch (with ``shuffle`` or ``drop_last``; otherwise one
+                short batch is right), or the normalization or augmentation does not fit the images.
+        """
+        channels, height, width = data.shape
+        _check_batch_size(batch_size, len(data), full_batch_needed=shuffle or drop_last)
+        if len(normalization.mean) != channels:
+            raise ValueError(
+                f"normalization has {len(normalization.mean)} values but the images have {channels} channels. "
+                "Measure it on the training images: Normalization.of(images)."
+            )
+        self.batch_size = batch_size
+        self._augmentation = augmentation or Augmentation()
+        self._augmentation.check_fits(height, width)
+        self._seed, self._purpose, self._shuffle = seed, purpose, shuffle
+        self._device = torch.device(device)
+        self._images_NHWC = data.images.to(self._device).permute(0, 2, 3, 1).contiguous()
+        self._labels_N = data.labels.to(self._device)
+        # Repeated along a row of pixels, the vectors let the multiply-add run over W * C values at a stretch.
+        scale_C, shift_C = normalization.scale_and_shift(data.images.dtype)
+        self._scale_WC, self._shift_WC = scale_C.repeat(width).to(self._device), shift_C.repeat(width).to(self._device)
+        trailing = len(data) % batch_size
+        dropped = trailing if drop_last or (shuffle and trailing == 1) else 0
+        self.n_samples = len(data) - dropped
+        self._order: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return -(-self.n_samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch 0."""
+        return self.batches(0)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch from position ``start`` on, see :meth:`batch`."""
+        for index in range(start, len(self)):
+            yield self.batch(epoch, index)
+
+    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        """One batch; the same arguments give the same batch, whatever was drawn before.
+
+        Args:
+            epoch: At least 0.
+            index: Position in the epoch, ``0..len-1``.
+
+        Returns:
+            ``x``, float32 of shape ``(B, C, H, W)`` in channels_last memory format, and ``y``, int64 of shape
+            ``(B,)``, on the device. ``B`` is smaller than ``batch_size`` for a kept last batch only. The tensors are
+            new, the caller may change them.
+
+        Raises:
+            IndexError: If there is no such batch.
+        """
+        if epoch < 0 or not 0 <= index < len(self):
+            raise IndexError(f"epoch must be at least 0 and index in 0..{len(self) - 1}, got {epoch} and {index}.")
+        start = index * self.batch_size
+        stop = min(start + self.batch_size, self.n_samples)
+        if self._shuffle:
+            positions = self._order_of(epoch)[start:stop]
+            x_BHWC, y_B = self._images_NHWC.index_select(0, positions), self._labels_N.index_select(0, positions)
+        else:
+            x_BHWC, y_B = self._images_NHWC[start:stop], self._labels_N[start:stop].clone()
+        numbers = generator(self._seed, f"{self._purpose}.augment", epoch, index, device=self._device)
+        x_BHWC = self._normalize(crop_and_flip(x_BHWC, self._augmentation, numbers))
+        return cut_hole(x_BHWC, self._augmentation.cutout, numbers).permute(0, 3, 1, 2), y_B
+
+    def _normalize(self, x_BHWC: Tensor) -> Tensor:
+        """Float32 copy, ``x * scale + shift`` for each channel."""
+        rows = x_BHWC.flatten(2).float()
+        return torch.addcmul(self._shift_WC, rows, self._scale_WC).view(x_BHWC.shape)
+
+    def _order_of(self, epoch: int) -> Tensor:
+        """Permutation of the samples, drawn on the CPU so that it is the same on every device; kept for the epoch."""
+        if self._order is None or self._order[0] != epoch:
+            numbers = generator(self._seed, f"{self._purpose}.order", epoch)
+            self._order = epoch, torch.randperm(len(self._labels_N), generator=numbers).to(self._device)
+        return self._order[1]
+
+
+def _check_batch_size(batch_size: int, n_samples: int, *, full_batch_needed: bool) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    if full_batch_needed and batch_size > n_samples:
+        raise ValueError(
+            f"fewer samples than the batch: {n_samples} samples, batch_size {batch_size}. "
+            f"Lower batch_size to at most {n_samples}."
+        )

@@ -1,0 +1,116 @@
+"""Architecture parameters: an immutable, ordered, shareable mapping name -> parameter."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from torch import nn
+from torch.nn import Parameter, ParameterDict, ParameterList
+
+ArchParam = Parameter | ParameterDict | ParameterList
+SUFFIX = "_arch_param"  # of the attribute under which the owner registers an entry
+
+
+class ArchParams(Mapping[str, ArchParam]):
+    """Named architecture parameters. The *kind* of an entry is the last dotted part of its name, e.g. ``alphas``."""
+
+    def __init__(self, arch_params: Iterable[tuple[str, ArchParam]], registrar: nn.Module | None = None) -> None:
+        """Collect the entries in order.
+
+        Args:
+            arch_params: Pairs of name and parameter (or ParameterList, ParameterDict).
+            registrar: Module that shall own them: each is registered on it as ``<name>_arch_param``, so that torch
+                moves, saves and lists it. Without, this is a pure view, used for sharing.
+
+        Raises:
+            TypeError: For a value that is no parameter.
+            ValueError: For a duplicate or empty name, or a dotted one when there is a registrar.
+            RuntimeError: When the registrar already has the attribute.
+        """
+        self._entries: dict[str, ArchParam] = {}
+        for name, value in arch_params:
+            if not isinstance(value, (Parameter, ParameterDict, ParameterList)):
+                raise TypeError(
+                    f"architecture parameter {name!r} must be a Parameter, ParameterDict or ParameterList, "
+                    f"got {type(value).__name__}."
+                )
+            if not name or (registrar is not None and "." in name):
+                raise ValueError(f"architecture parameter name {name!r} must not be empty, nor have a dot when owned.")
+            if name in self._entries:
+                raise ValueError(f"architecture parameter {name!r} is given twice.")
+            self._entries[name] = value
+        if registrar is not None:
+            for name, value in self._entries.items():
+                if name + SUFFIX in {*registrar._parameters, *registrar._modules, *registrar.__dict__}:
+                    raise RuntimeError(f"{type(registrar).__name__} already has an attribute {name + SUFFIX!r}.")
+                setattr(registrar, name + SUFFIX, value)
+
+    def __getitem__(self, name: str) -> ArchParam:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __setitem__(self, name: str, value: object) -> None:
+        raise RuntimeError(f"architecture parameters are immutable; change the values of {name!r} in place.")
+
+    def __delitem__(self, name: str) -> None:
+        raise RuntimeError(f"architecture parameters are immutable; {name!r} cannot be deleted.")
+
+    def __repr__(self) -> str:
+        return f"ArchParams({', '.join(self._entries)})"
+
+    def has_kind(self, kind: str) -> bool:
+        """True when an entry is of this kind."""
+        return any(_kind(name) == kind for name in self._entries)
+
+    def param_by_kind(self, kind: str | None = None) -> Iterator[Parameter]:
+        """Leaf parameters of a kind (None: all), members of lists and dicts included, in order."""
+        for _, value in self._of_kind(kind):
+            if isinstance(value, Parameter):
+                yield value
+            else:
+                yield from value.parameters()
+
+    def paramlist_by_kind(self, kind: str | None = None) -> Iterator[ParameterList]:
+        """The entries of a kind that are a ParameterList."""
+        return (value for _, value in self._of_kind(kind) if isinstance(value, ParameterList))
+
+    def paramdict_by_kind(self, kind: str | None = None) -> Iterator[ParameterDict]:
+        """The entries of a kind that are a ParameterDict."""
+        return (value for _, value in self._of_kind(kind) if isinstance(value, ParameterDict))
+
+    def _of_kind(self, kind: str | None) -> Iterator[tuple[str, ArchParam]]:
+        return ((name, value) for name, value in self._entries.items() if kind is None or _kind(name) == kind)
+
+    @staticmethod
+    def empty() -> "ArchParams":
+        """No entries."""
+        return ArchParams([])
+
+    @staticmethod
+    def from_module(module: nn.Module, recurse: bool = False) -> "ArchParams":
+        """All architecture parameters registered on a module, and on its descendants when ``recurse``.
+
+        Names come without the suffix; those of descendants carry their dotted module path. Lists and dicts come whole.
+        """
+        return ArchParams(_registered(module, recurse))
+
+    @staticmethod
+    def nonarch_from_module(module: nn.Module, recurse: bool = False) -> Iterator[Parameter]:
+        """The exact complement of :meth:`from_module`: together they give every parameter once."""
+        arch = {id(p) for p in ArchParams.from_module(module, recurse).param_by_kind()}
+        return (p for p in module.parameters(recurse) if id(p) not in arch)
+
+
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _registered(module: nn.Module, recurse: bool) -> Iterator[tuple[str, ArchParam]]:
+    for path, owner in module.named_modules() if recurse else [("", module)]:
+        for name, value in [*owner._parameters.items(), *owner._modules.items()]:
+            if name.endswith(SUFFIX) and isinstance(value, (Parameter, ParameterDict, ParameterList)):
+                short = name.removesuffix(SUFFIX)
+                yield (f"{path}.{short}" if path else short), value

@@ -1,0 +1,134 @@
+"""A network compiled from a description: the supergraph of a search, or a discrete network."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from gradnas.arch import ModelDesc
+from gradnas.ops import OPS, ArchModule, AuxTower, DropPath_, Op, OpRegistry
+from gradnas.ops.drop_path import check_drop_probability
+from gradnas.supergraph.cell import Cell
+from gradnas.supergraph.mixed_op import MixedOp
+from gradnas.supergraph.mixing import MixingRule
+
+
+class Model(ArchModule):
+    """The network of a description, executed edge by edge: the readable reference.
+
+    Args:
+        desc: What to build; never modified. Weights it holds are loaded.
+        droppath: Whether edges of a discrete network pass through drop path (see :meth:`drop_path_prob`).
+        affine: Whether batch norms inside cells have weights: no while searching, yes otherwise. Those of the model
+            stems always have.
+        fused: The fast execution of the same function; not part of this version, so only False is accepted.
+        registry: Where op names are looked up; a space with ops of its own passes its registry.
+
+    Raises:
+        ValueError: When the description contradicts an op, naming the place.
+        KeyError: For an op that the registry does not know.
+    """
+
+    def __init__(
+        self,
+        desc: ModelDesc,
+        droppath: bool = False,
+        affine: bool = True,
+        fused: bool = False,
+        *,
+        registry: OpRegistry = OPS,
+    ) -> None:
+        super().__init__()
+        if fused:
+            raise ValueError("this version of gradnas has the plain execution only; pass fused=False.")
+        self.desc = desc
+        first, second = desc.model_stems
+        self.stems_equal = bool(second.params.get("shared")) and first.name == second.name
+        self.stems_chained = bool(second.params.get("shared")) and not self.stems_equal
+        stems = [first] if self.stems_equal else [first, second]
+        self.model_stems = nn.ModuleList(Op.create(stem, affine, registry=registry) for stem in stems)
+        self.cells = nn.ModuleList()
+        for cell in desc.cell_descs:
+            owner = None if cell.trainables_from == cell.id else self.cells[cell.trainables_from]
+            assert owner is None or isinstance(owner, Cell)
+            self.cells.append(Cell(cell, affine, droppath, owner, registry=registry))
+        self.aux_towers = nn.ModuleDict(
+            {str(i): AuxTower(tower) for i, tower in enumerate(desc.aux_tower_descs) if tower is not None}
+        )
+        self.pool_op = Op.create(desc.pool_op, affine, registry=registry)
+        self.logits_op = Op.create(desc.logits_op, affine, registry=registry)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Classify images.
+
+        Args:
+            x: Images of shape (B, C, H, W), as the description says.
+
+        Returns:
+            Logits (B, n_classes), and those of the auxiliary tower in training mode, None otherwise.
+
+        Raises:
+            ValueError: For another number of channels or another image size.
+        """
+        expected = self.desc.conf_model_desc.dataset.image_shape
+        if tuple(x.shape[1:]) != expected:
+            raise ValueError(
+                f"the network takes images of shape (batch, {', '.join(map(str, expected))}), got {tuple(x.shape)}. "
+                "Build it for this size: image_size and in_channels of the space."
+            )
+        s0: Tensor = self.model_stems[0](x)
+        s1 = s0 if self.stems_equal else self.model_stems[1](s0 if self.stems_chained else x)
+        mixing: dict[int, Tensor | None] = {}
+        aux_logits: Tensor | None = None
+        for i, cell in enumerate(self.typed_cells()):
+            owner = cell.desc.trainables_from
+            if owner not in mixing:
+                mixing[owner] = cell.mixing_weights()
+            s0, s1 = s1, cell(s0, s1, mixing[owner])
+            if self.training and str(i) in self.aux_towers:
+                aux_logits = self.aux_towers[str(i)](s1)
+        logits: Tensor = self.logits_op(self.pool_op(s1))
+        return logits, aux_logits
+
+    def typed_cells(self) -> list[Cell]:
+        """The cells in order."""
+        return [cell for cell in self.cells if isinstance(cell, Cell)]
+
+    def owner_cells(self) -> list[Cell]:
+        """The first cell of each type: it owns the architecture parameters of all cells of the type."""
+        return [cell for cell in self.typed_cells() if cell.desc.trainables_from == cell.desc.id]
+
+    def ops(self) -> Iterator[Op]:
+        """All edge ops in (cell, node, edge) order."""
+        return (edge.op for cell in self.typed_cells() for edge in cell.edges())
+
+    def mixed_ops(self) -> Iterator[MixedOp]:
+        """The edge ops that hold a choice, in the same order."""
+        return (op for op in self.ops() if isinstance(op, MixedOp))
+
+    def weights(self) -> Iterator[Parameter]:
+        """The operation weights: every parameter that is not an architecture parameter."""
+        return self.nonarch_params(recurse=True)
+
+    def set_mixing_rule(self, rule: MixingRule) -> None:
+        """Make every mixed op use this rule."""
+        for op in self.mixed_ops():
+            op.rule = rule
+
+    def drop_path_prob(self, p: float) -> None:
+        """Set the drop-path probability, 0 <= p < 1; a model built without drop path ignores it."""
+        check_drop_probability(p)
+        for module in self.modules():
+            if isinstance(module, DropPath_):
+                module.p = p
+
+    def drop_path_generator(self, generator: torch.Generator | None) -> None:
+        """Draw drop-path masks from this generator; it must live on the model's device."""
+        for module in self.modules():
+            if isinstance(module, DropPath_):
+                module.generator = generator
+
+    def device_type(self) -> str:
+        """Device type of the parameters: ``cpu``, ``cuda``, …"""
+        return next(self.parameters()).device.type
