@@ -34,7 +34,10 @@ class EdgeDesc:
             )
 
     def clone(self, conv_params: ConvMacroParams | None, clear_trainables: bool) -> "EdgeDesc":
-        """A copy, with other channel counts (here and in the op's children) when given, without weights when asked."""
+        """A copy, with these channel counts (here and in the op's children) when given, without weights when asked.
+
+        Weights of other channel counts do not fit and are dropped in any case.
+        """
         op_desc = self.op_desc if conv_params is None else self.op_desc.with_conv(conv_params)
         return EdgeDesc(op_desc.clear_trainables() if clear_trainables else op_desc, self.input_ids)
 
@@ -125,7 +128,8 @@ class CellDesc:
                 late = [state for state in edge.input_ids if state > n + 1]
                 if late:
                     raise ValueError(
-                        f"{place}.nodes[{n}].edges[{e}] reads state {late[0]}, but only states 0-{n + 1} exist before it."
+                        f"{place}.nodes[{n}].edges[{e}] reads state {late[0]}, "
+                        f"but only states 0-{n + 1} exist before it."
                     )
 
     def nodes(self) -> tuple[NodeDesc, ...]:

@@ -84,14 +84,18 @@ def _decode_tuple(kinds: tuple[Any, ...], data: Any, place: str) -> tuple[Any, .
 def _decode_params(data: Any, place: str) -> Params:
     if not isinstance(data, dict):
         raise ValueError(f"{place}: expected an object, got {data!r}.")
-    return Params({name: _decode_plain(value, f"{place}.{name}") for name, value in data.items()})
+    values = {name: _decode_plain(value, f"{place}.{name}") for name, value in data.items()}
+    try:
+        return Params(values)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def _decode_plain(value: Any, place: str) -> Any:
     if isinstance(value, dict):
         return _decode_dataclass(ConvMacroParams, value, place)
     if isinstance(value, list):
-        return tuple(_decode_plain(item, place) for item in value)
+        return tuple(_decode_plain(item, f"{place}[{i}]") for i, item in enumerate(value))
     return value
 
 

@@ -31,14 +31,14 @@ def _pairs(desc: ModelDesc, cell_type: CellType) -> tuple[tuple[tuple[str, int],
     cells = [cell for cell in desc.cell_descs if cell.cell_type is cell_type]
     if not cells:
         return (), ()
-    wirings = [_wiring(cell) for cell in cells]
+    wirings = [(_wiring(cell), concat_ids(cell)) for cell in cells]
     for cell, wiring in zip(cells, wirings, strict=True):
         if wiring != wirings[0]:
             raise ValueError(
                 f"cells[{cell.id}] and cells[{cells[0].id}] are both {cell_type.value} but differ; a genotype holds "
                 "one cell of each type."
             )
-    return wirings[0], concat_ids(cells[0])
+    return wirings[0]
 
 
 def _wiring(cell: CellDesc) -> tuple[tuple[str, int], ...]:

@@ -183,10 +183,17 @@ class ModelDesc:
         if version != SCHEMA_VERSION:
             newer = isinstance(version, int) and version > SCHEMA_VERSION
             advice = "it was written by a newer gradnas; upgrade gradnas to read it" if newer else "it cannot be read"
-            raise ValueError(f"model description of version {version!r}, this gradnas reads {SCHEMA_VERSION}: {advice}.")
+            raise ValueError(
+                f"model description of version {version!r}, this gradnas reads {SCHEMA_VERSION}: {advice}."
+            )
         if set(document) != {"schema", "version", "model"}:
-            raise ValueError(f"unknown fields in the model description: {sorted(set(document))}.")
-        return decode(ModelDesc, document["model"], "model")
+            raise ValueError(
+                f"a model description has the fields 'schema', 'version' and 'model', got {sorted(document)}."
+            )
+        try:
+            return decode(ModelDesc, document["model"], "model")
+        except RecursionError as error:
+            raise ValueError("not a model description: its ops are nested too deeply.") from error
 
     def save(self, filename: str | os.PathLike[str], save_trainables: bool = False) -> None:
         """Write JSON in one step; with ``save_trainables`` the weights go beside it as ``<stem>.safetensors``.
@@ -195,9 +202,12 @@ class ModelDesc:
 
         Raises:
             OSError: When the file cannot be written; what was there before is unchanged.
+            ValueError: When the weights would get the same name as the description.
         """
         if not os.fspath(filename):
             return
+        if save_trainables and Path(filename).suffix == ".safetensors":
+            raise ValueError(f"{filename} is the name the weights get; save the description as .json.")
         self.hash()
         if save_trainables:
             from gradnas.arch.weights import save_trainables as write_weights  # tensors only when asked for

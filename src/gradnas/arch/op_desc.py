@@ -24,6 +24,7 @@ class OpDesc:
         children_ins: Child i reads input number ``children_ins[i]`` of the op.
 
     Raises:
+        TypeError: For a name that is no string or a parameter that is not plain.
         ValueError: When children and their inputs disagree, a stride is not 1 or 2, or the weights are of another op.
     """
 
@@ -35,6 +36,8 @@ class OpDesc:
     children_ins: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"the name of an op must be a string, got {self.name!r}.")
         if not isinstance(self.params, Params):
             object.__setattr__(self, "params", Params(self.params))
         if self.children is not None:
@@ -43,7 +46,7 @@ class OpDesc:
             object.__setattr__(self, "children_ins", tuple(self.children_ins))
         check_count(self.in_len, f"in_len of op {self.name!r}")
         stride = self.params.get("stride", 1)
-        if stride not in (1, 2):
+        if type(stride) is not int or stride not in (1, 2):  # 2.0 and True are no strides
             raise ValueError(f"stride of op {self.name!r} must be 1 or 2, got {stride!r}.")
         if len(self.children or ()) != len(self.children_ins or ()):
             raise ValueError(
@@ -80,9 +83,10 @@ class OpDesc:
         return replace(self, params=self.params.replace(**changes))
 
     def with_conv(self, conv: ConvMacroParams) -> "OpDesc":
-        """A copy with other channel counts, here and in the children; their weights no longer fit and are dropped."""
+        """A copy with these channel counts, here and in the children; weights that no longer fit are dropped."""
         children = None if self.children is None else tuple(child.with_conv(conv) for child in self.children)
-        return replace(self, params=self.params.replace(conv=conv), children=children, trainables=None)
+        kept = self.trainables if self.params.get("conv") == conv else None
+        return replace(self, params=self.params.replace(conv=conv), children=children, trainables=kept)
 
     def clear_trainables(self) -> "OpDesc":
         """A copy without weights, here and in the children."""

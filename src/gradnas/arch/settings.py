@@ -1,5 +1,6 @@
 """What a model-description builder is told: frozen settings, checked when made."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -105,7 +106,9 @@ class ModelDescConf:
         check_count(self.n_cells, "n_cells")
         check_count(self.n_reductions, "n_reductions", 0)
         check_count(self.max_final_edges, "max_final_edges", 0)
-        if not self.aux_weight >= 0:
-            raise ValueError(f"aux_weight must be at least 0, got {self.aux_weight}.")
+        if not 0 <= self.aux_weight < math.inf:
+            raise ValueError(f"aux_weight must be at least 0 and finite, got {self.aux_weight}.")
         if self.aux_tower_stride is not None:
             check_count(self.aux_tower_stride, "aux_tower_stride")
+        if not isinstance(self.params, Params):
+            object.__setattr__(self, "params", Params(self.params))

@@ -19,6 +19,7 @@ def save_trainables(desc: ModelDesc, path: Path) -> None:
         OSError: When the file cannot be written; what was there before is unchanged.
     """
     from safetensors.torch import save
+    from torch import contiguous_format
 
     from gradnas.foundation.files import write_atomic
 
@@ -26,7 +27,8 @@ def save_trainables(desc: ModelDesc, path: Path) -> None:
     for place, top in desc.top_ops():
         for inner, op in top.all_ops(place):
             for key, tensor in (op.trainables or {"sd": {}})["sd"].items():
-                tensors[f"{inner}{_SEPARATOR}{key}"] = tensor.detach().cpu().contiguous()
+                # a copy: safetensors refuses tensors that share memory, as those of a description used twice do
+                tensors[f"{inner}{_SEPARATOR}{key}"] = tensor.detach().cpu().clone(memory_format=contiguous_format)
     write_atomic(path, save(tensors))
 
 

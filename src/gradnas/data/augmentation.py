@@ -111,7 +111,7 @@ def cut_hole(x_BHWC: Tensor, side: int, generator: torch.Generator) -> Tensor:
     The hole covers ``side`` rows from ``center - side // 2`` on, clipped at the border, and columns likewise.
 
     Args:
-        x_BHWC: Normalized images; changed.
+        x_BHWC: Normalized images, contiguous; changed.
         side: Side of the hole in pixels; 0 changes nothing.
         generator: On the device of the images. Draws the center rows ``(B, 1)``, then the center columns.
 
@@ -120,11 +120,13 @@ def cut_hole(x_BHWC: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """
     if side == 0:
         return x_BHWC
-    batch, height, width, _ = x_BHWC.shape
+    batch, height, width, channels = x_BHWC.shape
     inside = []
     for size in (height, width):
         center = torch.randint(0, size, (batch, 1), generator=generator, device=x_BHWC.device)
         distance = torch.arange(size, device=x_BHWC.device) - (center - side // 2)
         inside.append((distance >= 0) & (distance < side))
-    hole_BHW = inside[0][:, :, None] & inside[1][:, None, :]
-    return x_BHWC.masked_fill_(hole_BHW[:, :, :, None], 0.0)
+    # One long run of values per row: filling pixel by pixel takes half as long again on a CPU.
+    inside_rows, inside_values = inside[0], inside[1].repeat_interleave(channels, dim=1)
+    x_BHWC.view(batch, height, width * channels).masked_fill_(inside_rows[:, :, None] & inside_values[:, None, :], 0.0)
+    return x_BHWC

@@ -66,19 +66,30 @@ def decode_all(files: Sequence[ImageFile], image_size: int | None) -> Iterator[n
             pool.shutdown(cancel_futures=True)
 
 
-def image_to_array(image: "Image") -> npt.NDArray[np.uint8]:
-    """Pixels of a PIL image, ``(H, W, 1)`` if it is gray and ``(H, W, 3)`` otherwise.
+def image_to_array(image: "Image", image_size: int | None = None) -> npt.NDArray[np.uint8]:
+    """Pixels of a PIL image.
+
+    Args:
+        image: Any mode with at most 8 bits a channel. Transparency is dropped.
+        image_size: Side in pixels to resize to, or None.
+
+    Returns:
+        Shape ``(H, W, 1)`` if the image is gray, else ``(H, W, 3)``, uint8.
 
     Raises:
         ValueError: If it has more than 8 bits a channel.
     """
-    if image.mode in ("L", "1"):
-        return np.asarray(image.convert("L"))[:, :, None]
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"its mode {image.mode!r} has more than 8 bits a channel; convert it to 8 bits")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.asarray(image.convert("RGB"))
+    if image.mode in ("L", "1"):
+        image = image.convert("L")
+    else:
+        # PIL warns when transparency in a palette is dropped without this step.
+        image = (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+    if image_size is not None:
+        image = resize_image(image, image_size)
+    array = np.asarray(image)
+    return array[:, :, None] if array.ndim == 2 else array
 
 
 def _decode(file: ImageFile, image_size: int | None) -> npt.NDArray[np.uint8]:
@@ -86,14 +97,10 @@ def _decode(file: ImageFile, image_size: int | None) -> npt.NDArray[np.uint8]:
 
     try:
         with Image.open(io.BytesIO(file.read())) as image:
-            array = image_to_array(image)
+            return image_to_array(image, image_size)
     # Decoders raise almost anything on damaged bytes (SyntaxError, struct.error, ...); whatever it is, the file
     # has to be named.
     except Exception as error:
         raise ValueError(
             f"cannot read the image {file.name}: {error}. Repair the file or remove it from the data set."
         ) from error
-    if image_size is None:
-        return array
-    resized = resize_image(Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array), image_size)
-    return image_to_array(resized)

@@ -13,7 +13,7 @@ from .decode import image_to_array
 from .imageset import ImageSet
 from .labels import as_labels, numbered_classes
 from .memory import check_memory
-from .resize import check_image_size, resize_image, resize_tensor
+from .resize import check_image_size, resize_tensor
 from .stack import ImageStack
 
 _CHANNELS = (1, 3, 4)
@@ -72,7 +72,7 @@ def from_dataset(
     else:
         images, labels = _from_samples(dataset, n_samples, image_size, max_bytes)
     names = classes if classes is not None else getattr(dataset, "classes", None)
-    if names is None:
+    if not isinstance(names, Sequence):
         names = numbered_classes(labels, "the dataset")
     return ImageSet(images=images, labels=labels, classes=tuple(str(name) for name in names))
 
@@ -122,15 +122,9 @@ def _image_HWC(image: object, index: int, image_size: int | None) -> tuple[npt.N
 
     if isinstance(image, Image.Image):
         try:
-            if image_size is not None and image.mode not in ("P", "1"):
-                image = resize_image(image, image_size)
-            array = image_to_array(image)
+            return image_to_array(image, image_size), True
         except ValueError as error:
             raise ValueError(f"sample {index}: {error}.") from error
-        if image_size is not None and array.shape[:2] != (image_size, image_size):
-            resized = resize_tensor(torch.from_numpy(array.copy()).permute(2, 0, 1)[None], image_size)
-            array = resized[0].permute(1, 2, 0).numpy()
-        return array, True
     if isinstance(image, np.ndarray):
         tensor = _array_CHW(image, index)
     elif isinstance(image, Tensor):

@@ -2,6 +2,8 @@
 
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,7 @@ def read_npz(path: Path, image_size: int | None, max_bytes: int) -> tuple[ImageS
         n * channels * height * width * (1 if arrays[f"x_{split}"].dtype == np.uint8 else 4)
         for split, (n, channels, height, width) in sides.items()
     )
-    check_memory(f"{path.name} with image_size={image_size}", needed, max_bytes)
+    check_memory(path.name if image_size is None else f"{path.name} with image_size={image_size}", needed, max_bytes)
     train = _image_set(path, arrays, "train", layout, classes, image_size)
     if "x_test" not in arrays:
         return train, None
@@ -59,28 +61,34 @@ def _splits(arrays: dict[str, _Array]) -> list[str]:
 
 def _read_arrays(path: Path, max_bytes: int) -> dict[str, _Array]:
     known = ("x_train", "y_train", "x_test", "y_test", "classes")
+    with _naming(path), zipfile.ZipFile(path) as members:
+        declared = sum(info.file_size for info in members.infolist() if info.filename in ("x_train.npy", "x_test.npy"))
+    # Before anything is unpacked; the exact check, after resizing, follows when the shapes are known.
+    if declared > max_bytes + 2 * _HEADER_BYTES:
+        check_memory(path.name, declared, max_bytes)
+    with _naming(path), np.load(path, allow_pickle=False) as archive:
+        keys = list(archive.keys())
+        required = known[:4] if "x_test" in keys or "y_test" in keys else known[:2]
+        missing = [key for key in required if key not in keys]
+        if not missing:
+            return {key: archive[key] for key in known if key in keys}
+    raise ValueError(
+        f"{path} lacks {', '.join(missing)}; it holds {', '.join(keys) or 'nothing'}. Expected x_train and y_train, "
+        "and either both or none of x_test and y_test."
+    )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever the readers raise on damaged bytes into an error that names the file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(info.file_size for info in archive.infolist() if info.filename[:-4] in known)
-        check_memory(path.name, declared - len(known) * _HEADER_BYTES, max_bytes)
-        with np.load(path, allow_pickle=False) as archive:
-            keys = list(archive.keys())
-            required = known[:4] if "x_test" in keys or "y_test" in keys else known[:2]
-            missing = [key for key in required if key not in keys]
-            if not missing:
-                return {key: archive[key] for key in known if key in keys}
+        yield
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
-        if "max_bytes" in str(error):
-            raise
         if "allow_pickle" in str(error):
             reason = "it holds Python objects, which are not loaded; save arrays of numbers or text (dtype=str) only"
         else:
             reason = f"{error}. Save it again with numpy.savez or numpy.savez_compressed"
         raise ValueError(f"cannot read {path}: {reason}.") from error
-    raise ValueError(
-        f"{path} lacks {', '.join(missing)}; it holds {', '.join(keys) or 'nothing'}. Expected x_train and y_train, "
-        "and either both or none of x_test and y_test."
-    )
 
 
 def _class_names(path: Path, classes: _Array) -> tuple[str, ...]:

@@ -1,4 +1,6 @@
-"""Bring images to one square size: the shorter side to the size, then the center.
+"""Bring images to one square size: the largest square in the center, resized.
+
+The square comes first, so that a long and narrow image cannot ask for a huge intermediate result.
 
 Bilinear with antialiasing in both forms; the two agree to a rounding step, not bit for bit.
 """
@@ -40,14 +42,9 @@ def resize_tensor(images: Tensor, size: int) -> Tensor:
     height, width = images.shape[2:]
     if height == width == size:
         return images
-    scaled_height, scaled_width = _scaled(height, width, size)
-    top, left = (scaled_height - size) // 2, (scaled_width - size) // 2
-    chunks = [
-        F.interpolate(chunk, (scaled_height, scaled_width), mode="bilinear", antialias=True)[
-            :, :, top : top + size, left : left + size
-        ]
-        for chunk in pixel_chunks(images)
-    ]
+    top, left, side = _center_square(height, width)
+    squares = images[:, :, top : top + side, left : left + side]
+    chunks = [F.interpolate(chunk, (size, size), mode="bilinear", antialias=True) for chunk in pixel_chunks(squares)]
     return torch.cat(chunks)
 
 
@@ -58,13 +55,12 @@ def resize_image(image: "Image", size: int) -> "Image":
     width, height = image.size
     if height == width == size:
         return image
-    scaled_height, scaled_width = _scaled(height, width, size)
-    top, left = (scaled_height - size) // 2, (scaled_width - size) // 2
-    scaled = image.resize((scaled_width, scaled_height), Resampling.BILINEAR)
-    return scaled.crop((left, top, left + size, top + size))
+    top, left, side = _center_square(height, width)
+    # Not resize(box=...): that mixes in pixels from outside the square, which the tensor form does not see.
+    return image.crop((left, top, left + side, top + side)).resize((size, size), Resampling.BILINEAR)
 
 
-def _scaled(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width in pixels when the shorter side becomes ``size``."""
-    shorter = min(height, width)
-    return max(size, round(height * size / shorter)), max(size, round(width * size / shorter))
+def _center_square(height: int, width: int) -> tuple[int, int, int]:
+    """Top, left and side in pixels of the largest square in the center."""
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side

@@ -1,6 +1,7 @@
 """Random numbers as a function of (seed, purpose, counters): no global state, nothing to save, nothing to drift."""
 
 import hashlib
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,8 +15,14 @@ def derive_seed(seed: int, purpose: str, *counters: int) -> int:
         seed: The seed of the run.
         purpose: What the numbers are for, e.g. ``"train.order"``; different purposes never share a stream.
         counters: Epoch, batch or step numbers.
+
+    Raises:
+        TypeError: For a seed or counter that is not a whole number.
+        ValueError: For a purpose with a slash, which separates the arguments.
     """
-    text = "/".join([str(int(seed)), purpose, *(str(int(counter)) for counter in counters)])
+    if "/" in purpose:
+        raise ValueError(f"the purpose of random numbers must not contain a slash, got {purpose!r}.")
+    text = "/".join([str(operator.index(seed)), purpose, *(str(operator.index(counter)) for counter in counters)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 

@@ -1,6 +1,6 @@
 """Operations, the registry of their names, and what they are made of."""
 
-import gradnas.ops.table  # fills the registry
+import gradnas.ops.table  # noqa: F401 - fills the registry
 from gradnas.ops.arch_module import ArchModule as ArchModule
 from gradnas.ops.arch_params import ArchParams as ArchParams
 from gradnas.ops.aux_tower import AuxTower as AuxTower

@@ -38,9 +38,11 @@ class ArchParams(Mapping[str, ArchParam]):
                 raise ValueError(f"architecture parameter {name!r} is given twice.")
             self._entries[name] = value
         if registrar is not None:
-            for name, value in self._entries.items():
-                if name + SUFFIX in {*registrar._parameters, *registrar._modules, *registrar.__dict__}:
+            taken = {*registrar._parameters, *registrar._buffers, *registrar._modules, *registrar.__dict__}
+            for name in self._entries:
+                if name + SUFFIX in taken:
                     raise RuntimeError(f"{type(registrar).__name__} already has an attribute {name + SUFFIX!r}.")
+            for name, value in self._entries.items():
                 setattr(registrar, name + SUFFIX, value)
 
     def __getitem__(self, name: str) -> ArchParam:
@@ -94,6 +96,7 @@ class ArchParams(Mapping[str, ArchParam]):
         """All architecture parameters registered on a module, and on its descendants when ``recurse``.
 
         Names come without the suffix; those of descendants carry their dotted module path. Lists and dicts come whole.
+        An object registered twice comes once, under its first name.
         """
         return ArchParams(_registered(module, recurse))
 
@@ -109,8 +112,12 @@ def _kind(name: str) -> str:
 
 
 def _registered(module: nn.Module, recurse: bool) -> Iterator[tuple[str, ArchParam]]:
+    seen: set[int] = set()
     for path, owner in module.named_modules() if recurse else [("", module)]:
         for name, value in [*owner._parameters.items(), *owner._modules.items()]:
             if name.endswith(SUFFIX) and isinstance(value, (Parameter, ParameterDict, ParameterList)):
+                if id(value) in seen:
+                    continue
+                seen.add(id(value))
                 short = name.removesuffix(SUFFIX)
                 yield (f"{path}.{short}" if path else short), value

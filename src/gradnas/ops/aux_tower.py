@@ -10,11 +10,13 @@ class AuxTower(nn.Module):
     """Auxiliary head of the DARTS evaluation network: ``(B, C, H, W) -> (B, n_classes)``.
 
     ReLU, 5×5 average pooling of the given stride, 1×1 convolution to 128, 2×2 convolution to 768, linear. The pooled
-    map must be 2×2. The paper's ImageNet tower lacks the second norm; pass ``second_norm=False`` to reproduce that run.
+    map must be 2×2, else ValueError. The paper's ImageNet tower lacks the second norm; pass ``second_norm=False`` to
+    reproduce that run.
     """
 
     def __init__(self, aux_tower_desc: AuxTowerDesc, *, second_norm: bool = True) -> None:
         super().__init__()
+        self.stride = aux_tower_desc.stride
         # not in place: the cell output goes on to the next cells
         self.pool = nn.Sequential(nn.ReLU(), nn.AvgPool2d(5, aux_tower_desc.stride))
         self.features = nn.Sequential(
@@ -28,11 +30,11 @@ class AuxTower(nn.Module):
         self.classifier = nn.Linear(768, aux_tower_desc.n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled: Tensor = self.pool(x)
-        if pooled.shape[2:] != (2, 2):
+        pooled = tuple(max(0, (side - 5) // self.stride + 1) for side in x.shape[2:])
+        if pooled != (2, 2):
             raise ValueError(
-                f"the auxiliary tower needs a pooled map of 2×2, the map {tuple(x.shape[2:])} gives "
-                f"{tuple(pooled.shape[2:])}; set aux_tower_stride to side - 5."
+                f"the auxiliary tower needs a pooled map of 2×2, the map {tuple(x.shape[2:])} gives {pooled}; set "
+                "aux_tower_stride to side - 5, for a side of at least 6."
             )
-        out: Tensor = self.classifier(self.features(pooled).flatten(1))
+        out: Tensor = self.classifier(self.features(self.pool(x)).flatten(1))
         return out

@@ -79,8 +79,9 @@ class Op(ArchModule):
             )
 
     def accepted_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The part of stored weights that this op takes; an op whose form differs between search and evaluation may
-        leave some out knowingly.
+        """The part of stored weights that this op takes.
+
+        An op whose form differs between search and evaluation may leave some out knowingly.
         """
         return weights
 

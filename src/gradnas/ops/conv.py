@@ -26,6 +26,13 @@ def depthwise_separable(
     ]
 
 
+def check_stride(op_desc: OpDesc, stride: int) -> int:
+    """Return the stride if it is 1 or 2, else ValueError."""
+    if stride not in (1, 2):
+        raise ValueError(f"stride of {op_desc.name!r} must be 1 or 2, got {stride}.")
+    return stride
+
+
 class _Sequence(Op):
     """An op that is a chain of layers: ``(B, C_in, H, W) -> (B, C_out, ceil(H/S), ceil(W/S))``."""
 
@@ -43,6 +50,7 @@ class ReLUConvBN(_Sequence):
 
     def __init__(self, op_desc: OpDesc, kernel_size: int, stride: int, padding: int, affine: bool) -> None:
         conv = op_desc.conv
+        check_stride(op_desc, stride)
         convolution = nn.Conv2d(conv.ch_in, conv.ch_out, kernel_size, stride, padding, bias=False)
         super().__init__([nn.ReLU(), convolution, batch_norm(conv.ch_out, affine)])
 
@@ -52,6 +60,7 @@ class ConvBNReLU(_Sequence):
 
     def __init__(self, op_desc: OpDesc, kernel_size: int, stride: int, padding: int, affine: bool) -> None:
         conv = op_desc.conv
+        check_stride(op_desc, stride)
         convolution = nn.Conv2d(conv.ch_in, conv.ch_out, kernel_size, stride, padding, bias=False)
         super().__init__([convolution, batch_norm(conv.ch_out, affine), nn.ReLU()])
 
@@ -64,7 +73,9 @@ class DilConv(_Sequence):
     ) -> None:
         conv = op_desc.conv
         super().__init__(
-            depthwise_separable(conv.ch_in, conv.ch_out, kernel_size, stride, padding, dilation, affine)
+            depthwise_separable(
+                conv.ch_in, conv.ch_out, kernel_size, check_stride(op_desc, stride), padding, dilation, affine
+            )
         )
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-class DropPath_(nn.Module):
+class DropPath_(nn.Module):  # noqa: N801 - the name the literature knows
     """Scheduled drop path (Larsson et al., FractalNet, 2017; Zoph et al., 2018).
 
     In training, per sample, the output is 0 with probability p and ``x / (1 - p)`` otherwise, so its expectation is x;

@@ -52,7 +52,7 @@ class LinearOp(_Head):
 
     def __init__(self, op_desc: OpDesc) -> None:
         super().__init__()
-        n_ch, n_classes = op_desc.params["n_ch"], op_desc.params["n_classes"]
+        n_ch, n_classes = op_desc.params.get("n_ch"), op_desc.params.get("n_classes")
         if not isinstance(n_ch, int) or not isinstance(n_classes, int):
             raise TypeError(f"'linear' needs whole numbers n_ch and n_classes, got {n_ch!r} and {n_classes!r}.")
         self.linear = nn.Linear(n_ch, n_classes)

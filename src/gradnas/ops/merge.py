@@ -17,10 +17,12 @@ class MergeOp(Op):
     def __init__(self, op_desc: OpDesc, affine: bool) -> None:
         super().__init__()
         ids = op_desc.params.get("concat_ids")
-        count = op_desc.params["out_states"]
+        listed = tuple(i for i in ids if isinstance(i, int) and i >= 0) if isinstance(ids, tuple) else None
+        if ids is not None and listed != ids:
+            raise ValueError(f"{op_desc.name!r}: concat_ids must be ids of states, got {ids!r}.")
+        count = op_desc.params.get("out_states", None if listed is None else len(listed))
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{op_desc.name!r} must merge at least one state, got out_states={count!r}.")
-        listed = tuple(i for i in ids if isinstance(i, int)) if isinstance(ids, tuple) else None
         if listed is not None and len(listed) != count:
             raise ValueError(f"{op_desc.name!r}: concat_ids {ids} and out_states {count} disagree.")
         self.concat_ids, self.out_states = listed, count

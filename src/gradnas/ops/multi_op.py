@@ -35,6 +35,20 @@ class MultiOp(Op):
     def forward(self, x: Tensor | list[Tensor]) -> Tensor:
         """Apply to one input, or to the list of inputs of the edge; ``(B, C_in, H, W) -> (B, C_out, H', W')``."""
         inputs = x if isinstance(x, list) else [x]
+        if max(self.children_ins) >= len(inputs):
+            raise ValueError(f"children read the inputs {self.children_ins}, but only {len(inputs)} came.")
         outs = [op(inputs[i]) for op, i in zip(self.children_ops, self.children_ins, strict=True)]
         out: Tensor = self.bn(self.projection(torch.cat(outs, dim=1)))
         return out
+
+    def accepted_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        # A child may leave out what belongs to the search network only, as a pool does with its norm.
+        for i, child in enumerate(self.children_ops):
+            assert isinstance(child, Op)
+            prefix = f"children_ops.{i}."
+            own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+            accepted = child.accepted_weights(own)
+            weights = {
+                k: v for k, v in weights.items() if not k.startswith(prefix) or k.removeprefix(prefix) in accepted
+            }
+        return weights

@@ -39,16 +39,16 @@ class OpRegistry:
             factory: Called with (description, affine, architecture parameters or None); a
                 :class:`CompositeFactory` also with the registry.
             exists_ok: Whether registering the *same* factory again is a no-op rather than an error.
-            replace: Take the name away from a *different* factory.
+            replace: Take the name away from a *different* factory; one of the parent is hidden here, not changed.
 
         Raises:
-            ValueError: When the name is taken by a different factory and ``replace`` is off, naming both; or by this
-                one when ``exists_ok`` is off.
+            ValueError: When the name is taken, here or in the parent, by a different factory and ``replace`` is off,
+                naming both; or by this one when ``exists_ok`` is off.
         """
-        taken = self._factories.get(name)
-        if taken is factory and not exists_ok:
+        taken = self.lookup(name) if name in self.names() else None
+        if taken == factory and not exists_ok:  # ==: a bound method is a new object each time
             raise ValueError(f"op {name!r} is registered already.")
-        if taken is not None and taken is not factory and not replace:
+        if taken is not None and taken != factory and not replace:
             raise ValueError(f"op {name!r} is {taken!r}, not {factory!r}; choose another name or pass replace=True.")
         self._factories[name] = factory
 

@@ -28,7 +28,10 @@ class Identity(Op):
 
 
 class Zero(Op):
-    """Exact zeros of shape (B, C_out, ceil(H/S), ceil(W/S)) and exactly zero gradient, also for NaN or infinite input."""
+    """Exact zeros of shape (B, C_out, ceil(H/S), ceil(W/S)) and exactly zero gradient.
+
+    Also for NaN or infinite input.
+    """
 
     def __init__(self, op_desc: OpDesc) -> None:
         super().__init__()

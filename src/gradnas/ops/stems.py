@@ -8,7 +8,7 @@ from gradnas.ops.conv import batch_norm
 
 
 class StemBase(Op):
-    """Base of model stems; ``reduction`` is the total spatial division: 1, 2, 4, 8, …"""
+    """Base of model stems; ``reduction`` is the total spatial division, a power of two."""
 
     def __init__(self, reduction: int) -> None:
         super().__init__()

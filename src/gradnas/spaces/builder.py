@@ -1,11 +1,13 @@
 """From settings to descriptions: the builder of cell-based networks.
 
-Source: Liu et al., DARTS (ICLR 2019), section 2.1 and the released networks; the second stem and the auxiliary tower as
-in Zoph et al. (CVPR 2018). Deviation: which cell input needs halving is decided from spatial sizes, never from channels.
+Source: Liu et al., DARTS (ICLR 2019), section 2.1 and the released networks; the second stem and the auxiliary tower
+as in Zoph et al. (CVPR 2018). Deviation: which cell input needs halving is decided from spatial sizes, never from
+channels.
 Shapes are (channels, height, width) and come from real strides. ``in_shapes`` is a list of layers, each the list of its
 output shapes: first ``[image]``, then one entry per model stem, then one per cell.
 """
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +28,6 @@ from gradnas.arch import (
     OpDesc,
     Params,
     Shape,
-    StemsConf,
     concat_ids,
 )
 from gradnas.arch.shapes import strided
@@ -64,6 +65,7 @@ class ModelDescBuilder:
 
         Raises:
             ValueError: When the settings contradict each other or the template, naming the cell.
+            KeyError: For an op that :attr:`registry` does not know, with the nearest names.
         """
         conf = conf_model_desc if conf_model_desc is not None else self.conf
         if conf is None:
@@ -74,13 +76,15 @@ class ModelDescBuilder:
             cell = template.first_cell(cell_type) if template is not None else None
             if cell is not None:
                 self._templates[cell_type] = cell
+        if template is not None:
+            self._warn_about_template(template, conf)
         self._reductions = self.get_reduction_indices(conf)
         self._node_channels = self.get_node_channels(conf)
         self.pre_build(conf)
         in_shapes: Layers = [[conf.dataset.image_shape]]
         stems = self.build_model_stems(in_shapes, conf)
         cells, towers = self.build_cells(in_shapes, conf)
-        return ModelDesc(
+        desc = ModelDesc(
             conf_model_desc=conf,
             model_stems=(stems[0], stems[1]),
             pool_op=self.build_model_pool(in_shapes, conf),
@@ -88,6 +92,8 @@ class ModelDescBuilder:
             aux_tower_descs=tuple(towers),
             logits_op=self.build_logits_op(in_shapes, conf),
         )
+        self._check_names(desc)
+        return desc
 
     def grow(self, found: ModelDesc, **changes: object) -> ModelDesc:
         """Build the deep evaluation network of a found architecture.
@@ -164,9 +170,7 @@ class ModelDescBuilder:
             raise TypeError(f"{stem.name!r} is not a model stem ({type(op).__name__} does not derive from StemBase).")
         return op.reduction
 
-    def build_cells(
-        self, in_shapes: Layers, conf: ModelDescConf
-    ) -> tuple[list[CellDesc], list[AuxTowerDesc | None]]:
+    def build_cells(self, in_shapes: Layers, conf: ModelDescConf) -> tuple[list[CellDesc], list[AuxTowerDesc | None]]:
         """All cells, and for each its auxiliary tower or None."""
         if conf.aux_weight > 0 and conf.n_reductions < 2:
             warnings.warn(
@@ -226,7 +230,8 @@ class ModelDescBuilder:
         """The ops that bring the two inputs of a cell to its channels and to one size.
 
         Raises:
-            ValueError: When the older input is neither of the same size nor twice as large.
+            ValueError: When the older input is neither of the same size nor twice as large, or cannot be halved to an
+                odd number of channels.
         """
         channels = self._channels(cell_index)
         p, pp = in_shapes[-1][0], in_shapes[-2][0]
@@ -237,6 +242,11 @@ class ModelDescBuilder:
         else:
             raise ValueError(
                 f"cells[{cell_index}] reads maps of {pp} and {p}; the older must be of the same size or halve to it."
+            )
+        if older == "prepr_reduce" and channels % 2:
+            raise ValueError(
+                f"cells[{cell_index}] halves its older input, which needs an even number of channels, got {channels}. "
+                "Use an even number of channels."
             )
         shape = (channels, p[1], p[2])
         s0 = OpDesc(older, Params(conv=ConvMacroParams(pp[0], channels)))
@@ -274,12 +284,6 @@ class ModelDescBuilder:
         """
         cell_type = self.get_cell_type(cell_index)
         template = self._template(cell_type, cell_index)
-        if len(template.nodes()) != conf_cell.n_nodes:
-            warnings.warn(
-                f"the template has {len(template.nodes())} nodes per cell and is followed; the configured "
-                f"n_nodes={conf_cell.n_nodes} is ignored.",
-                stacklevel=2,
-            )
         shape = stem_shapes[0]
         out_shape = strided(shape, 2) if cell_type is CellType.Reduction else shape
         conv = ConvMacroParams(shape[0], shape[0])
@@ -319,10 +323,13 @@ class ModelDescBuilder:
         return tuple(range(2, node_count + 2))
 
     def build_model_pool(self, in_shapes: Layers, conf: ModelDescConf) -> OpDesc:
-        """Global pooling. ValueError for ``pool_avg2d7x7`` on a map smaller than 7×7."""
+        """Global pooling. ValueError for ``pool_avg2d7x7`` on a map that it does not bring to 1×1."""
         channels, height, width = in_shapes[-1][0]
-        if conf.model_post_op == "pool_avg2d7x7" and min(height, width) < 7:
-            raise ValueError(f"'pool_avg2d7x7' needs a map of at least 7×7, the last cell gives {height}×{width}.")
+        if conf.model_post_op == "pool_avg2d7x7" and not (7 <= height < 14 and 7 <= width < 14):
+            raise ValueError(
+                f"'pool_avg2d7x7' needs a map of 7×7 to 13×13, the last cell gives {height}×{width}. "
+                "Use 'pool_adaptive_avg2d' for any size."
+            )
         return OpDesc(conf.model_post_op, Params(conv=ConvMacroParams(channels, channels)))
 
     def build_logits_op(self, in_shapes: Layers, conf: ModelDescConf) -> OpDesc:
@@ -368,6 +375,36 @@ class ModelDescBuilder:
             )
         return self._templates[cell_type]
 
+    def _warn_about_template(self, template: ModelDesc, conf: ModelDescConf) -> None:
+        counts = sorted({len(cell.nodes()) for cell in self._templates.values()} - {conf.cell.n_nodes})
+        if counts:
+            warnings.warn(
+                f"the template has {' and '.join(map(str, counts))} nodes per cell and is followed; the configured "
+                f"n_nodes={conf.cell.n_nodes} is ignored.",
+                stacklevel=3,
+            )
+        for cell_type, first in self._templates.items():
+            same_type = [cell for cell in template.cell_descs if cell.cell_type is cell_type]
+            others = [cell.id for cell in same_type if _copied_part(cell) != _copied_part(first)]
+            if others:
+                warnings.warn(
+                    f"the {cell_type.value} cells of the template differ: cells {others} are not like "
+                    f"cells[{first.id}], which is copied. A search that shares its architecture parameters finds equal "
+                    "cells.",
+                    stacklevel=3,
+                )
+
+    def _check_names(self, desc: ModelDesc) -> None:
+        for place, top in desc.top_ops():
+            for _, op in top.all_ops():
+                listed = op.params.get("primitives")
+                for name in (op.name, *(listed if isinstance(listed, tuple) else ())):
+                    try:
+                        self.registry.lookup(str(name))
+                    except KeyError as error:
+                        place = re.sub(r"\.(\d+)", r"[\1]", place)
+                        raise KeyError(f"{place}: {error.args[0]}") from None
+
     def _settings(self) -> ModelDescConf:
         if self.conf is None:
             raise ValueError("this builder has no settings of its own; call build(conf_model_desc, template).")
@@ -377,7 +414,7 @@ class ModelDescBuilder:
 def wired_nodes(
     wiring: Sequence[Sequence[tuple[OpDesc, int]]], cell_type: CellType, in_shape: Shape, out_shape: Shape
 ) -> tuple[list[Shape], list[NodeDesc]]:
-    """Nodes from (op, state it reads) pairs: sets each op's channels, and stride 2 where a reduction cell reads an input."""
+    """Nodes from (op, state it reads) pairs: sets channels, and stride 2 where a reduction cell reads an input."""
     conv = ConvMacroParams(in_shape[0], out_shape[0])
     nodes = []
     for pairs in wiring:
@@ -387,6 +424,13 @@ def wired_nodes(
             edges.append(EdgeDesc(op.with_params(conv=conv, stride=stride), (state,)))
         nodes.append(NodeDesc(tuple(edges), conv))
     return [out_shape] * len(nodes), nodes
+
+
+def _copied_part(cell: CellDesc) -> tuple[object, ...]:
+    """What a template hands on: the edges without channels and weights, and the merged states."""
+    conv = ConvMacroParams(1, 1)
+    nodes = tuple(tuple(edge.clone(conv, clear_trainables=True) for edge in node.edges) for node in cell.nodes())
+    return nodes, concat_ids(cell)
 
 
 def _repeatedly_halved(image: Shape, reduction: int, channels: int) -> Shape:

@@ -20,7 +20,8 @@ from gradnas.spaces.builder import ModelDescBuilder, with_changes
 class DartsSpace(ModelDescBuilder):
     """Liu et al., DARTS (ICLR 2019): a regular and a reduction cell; every edge chooses among the same candidates.
 
-    ``build()`` gives the description of the supergraph; :meth:`grow` and :meth:`from_genotype` give evaluation networks.
+    ``build()`` gives the description of the supergraph; :meth:`grow` and :meth:`from_genotype` give evaluation
+    networks.
 
     Args:
         in_channels: Image channels.
@@ -36,6 +37,7 @@ class DartsSpace(ModelDescBuilder):
 
     Raises:
         ValueError: For settings that cannot be built, at construction.
+        KeyError: For an unknown op, naming the nearest.
     """
 
     def __init__(

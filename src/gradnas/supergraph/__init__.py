@@ -11,4 +11,5 @@ from gradnas.supergraph.mixing import MixingRule as MixingRule
 from gradnas.supergraph.mixing import Softmax as Softmax
 from gradnas.supergraph.model import Model as Model
 from gradnas.supergraph.passes import fixed as fixed
+from gradnas.supergraph.passes import same_random_draws as same_random_draws
 from gradnas.supergraph.passes import untouched_statistics as untouched_statistics

@@ -1,5 +1,8 @@
 """A cell: two stems, nodes that sum their edges, and a merge."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +24,9 @@ class Cell(ArchModule):
         registry: Where op names are looked up.
 
     Raises:
-        ValueError: When ``trainables_from`` lacks an edge of this cell, or edges differ in the number of candidates.
+        ValueError: When ``trainables_from`` lacks a choice of this cell or has one more, when edges differ in the
+            number of candidates, or when an op refuses its description; the message names the place.
+        KeyError: For an op that the registry does not know, naming the place.
     """
 
     def __init__(
@@ -35,18 +40,31 @@ class Cell(ArchModule):
     ) -> None:
         super().__init__()
         self.desc = desc
-        self.stems = nn.ModuleList(Op.create(stem, affine, registry=registry) for stem in desc.stems)
+        self.stems = nn.ModuleList()
+        for i, stem in enumerate(desc.stems):
+            with _named(f"cells[{desc.id}].stems[{i}]"):
+                self.stems.append(Op.create(stem, affine, registry=registry))
         self.nodes = nn.ModuleList()
         for n, node in enumerate(desc.nodes()):
             edges = nn.ModuleList()
             for e, edge in enumerate(node.edges):
-                template = None if trainables_from is None else _counterpart(trainables_from, desc, n, e)
-                edges.append(DagEdge(edge, affine, droppath, template, registry=registry))
+                template = None if trainables_from is None else _counterpart(trainables_from, n, e)
+                with _named(f"cells[{desc.id}].nodes[{n}].edges[{e}]"):
+                    edges.append(DagEdge(edge, affine, droppath, template, registry=registry))
+                if trainables_from is not None:
+                    _check_shared(edges[-1], template, f"cells[{desc.id}].nodes[{n}].edges[{e}]", trainables_from)
             self.nodes.append(edges)
-        self.post_op = Op.create(desc.post_op, affine, registry=registry)
-        self._check_candidates()
+        with _named(f"cells[{desc.id}].post_op"):
+            self.post_op = Op.create(desc.post_op, affine, registry=registry)
+        self._check_candidates(trainables_from)
 
-    def _check_candidates(self) -> None:
+    def _check_candidates(self, owner: "Cell | None") -> None:
+        if owner is not None and len(self.mixed_ops()) != len(owner.mixed_ops()):
+            raise ValueError(
+                f"cells[{self.desc.id}] has {len(self.mixed_ops())} edges that hold a choice, but "
+                f"cells[{owner.desc.id}], whose architecture parameters it uses, has {len(owner.mixed_ops())}. Cells of "
+                "one type need the same edges."
+            )
         lengths = {len(op.names) for op in self.mixed_ops()}
         if len(lengths) > 1:
             raise ValueError(
@@ -80,9 +98,17 @@ class Cell(ArchModule):
             s1: Output of the previous cell.
             weights: Mixing weights, shape (E, N), as the model computed them once for all cells of the type; None
                 computes them here.
+
+        Raises:
+            ValueError: For another number of rows than the cell has edges that hold a choice.
         """
         if weights is None:
             weights = self.mixing_weights()
+        elif len(weights) != len(self.mixed_ops()):
+            raise ValueError(
+                f"cells[{self.desc.id}] has {len(self.mixed_ops())} edges that hold a choice, got mixing weights of "
+                f"shape {tuple(weights.shape)}. Pass one row per edge."
+            )
         rows = iter(() if weights is None else weights.unbind(0))
         states = [self.stems[0](s0), self.stems[1](s1)]
         for node in self.nodes:
@@ -95,12 +121,37 @@ class Cell(ArchModule):
         return merged
 
 
-def _counterpart(owner: Cell, desc: CellDesc, n: int, e: int) -> DagEdge:
-    if n >= len(owner.nodes) or e >= len(owner.nodes[n]):  # type: ignore[arg-type]  # a ModuleList
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Say in the message of an error which part of the model it is about."""
+    try:
+        yield
+    except KeyError as error:
+        raise KeyError(f"{place}: {error.args[0]}") from error
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _check_shared(edge: nn.Module, template: DagEdge | None, place: str, owner: Cell) -> None:
+    """Refuse architecture parameters of its own in a cell that should use those of the first cell of the type."""
+    assert isinstance(edge, DagEdge)
+    if not edge.op.arch_params():
+        return  # nothing to take: a discrete network
+    if template is None or not template.op.arch_params():
         raise ValueError(
-            f"cells[{desc.id}].nodes[{n}].edges[{e}] has no counterpart in cells[{owner.desc.id}], from which it "
-            "should take its architecture parameters."
+            f"{place} has no counterpart in cells[{owner.desc.id}], from which it should take its architecture "
+            "parameters."
         )
+    if isinstance(edge.op, MixedOp) and isinstance(template.op, MixedOp) and edge.op.names != template.op.names:
+        raise ValueError(
+            f"{place} has the candidates {list(edge.op.names)}, but its counterpart in cells[{owner.desc.id}] has "
+            f"{list(template.op.names)}. Cells of one type need the same candidates in the same order."
+        )
+
+
+def _counterpart(owner: Cell, n: int, e: int) -> DagEdge | None:
+    if n >= len(owner.nodes) or e >= len(owner.nodes[n]):  # type: ignore[arg-type]  # a ModuleList
+        return None
     edge = owner.nodes[n][e]  # type: ignore[index]  # a ModuleList
     assert isinstance(edge, DagEdge)
     return edge

@@ -32,7 +32,7 @@ class DagEdge(ArchModule):
         self.desc = desc
         self.input_ids = desc.input_ids
         shared = None if template_edge is None else template_edge.op.arch_params()
-        self.op = Op.create(desc.op_desc, affine, shared or None, registry=registry)
+        self.op: Op = Op.create(desc.op_desc, affine, shared or None, registry=registry)
         self.drop_path = DropPath_() if droppath and self.op.can_drop_path() else None
 
     def forward(self, inputs: list[Tensor], weights: Tensor | None = None) -> Tensor:

@@ -83,9 +83,17 @@ class MixedOp(Op):
 
         Returns:
             Tensor of shape (B, C_out, ceil(H/S), ceil(W/S)).
+
+        Raises:
+            ValueError: For another number of weights.
         """
         if weights is None:
             weights = self.rule.weights(self.alphas[None])[0]
+        elif weights.shape != (len(self.names),):
+            raise ValueError(
+                f"weights must have shape ({len(self.names)},), one entry for each of {list(self.names)}, "
+                f"got {tuple(weights.shape)}. Pass the row of this edge, not the whole table."
+            )
         first, *others = self.computed
         y = weights[first] * self.candidates[first](x)
         for k in others:
@@ -126,7 +134,5 @@ def _candidate_names(op_desc: OpDesc, default: tuple[str, ...]) -> tuple[str, ..
 
 register_op(
     "mixed_op",
-    CompositeFactory(
-        lambda desc, affine, arch_params, registry: MixedOp(desc, arch_params, affine, registry=registry)
-    ),
+    CompositeFactory(lambda desc, affine, arch_params, registry: MixedOp(desc, arch_params, affine, registry=registry)),
 )

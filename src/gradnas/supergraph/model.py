@@ -130,5 +130,5 @@ class Model(ArchModule):
                 module.generator = generator
 
     def device_type(self) -> str:
-        """Device type of the parameters: ``cpu``, ``cuda``, …"""
+        """Device type of the parameters, such as ``cpu`` or ``cuda``."""
         return next(self.parameters()).device.type

@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.nn import Parameter
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from gradnas.ops import DropPath_
 
 
 @contextmanager
@@ -35,3 +38,18 @@ def untouched_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+@contextmanager
+def same_random_draws(model: nn.Module) -> Iterator[None]:
+    """Put every random generator a pass may draw from back afterwards, so that repeated passes draw the same numbers."""
+    own = {
+        id(m.generator): m.generator for m in model.modules() if isinstance(m, DropPath_) and m.generator is not None
+    }
+    states = [(g, g.get_state()) for g in own.values()]
+    device = next(model.parameters()).device
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+    for g, state in states:
+        g.set_state(state)

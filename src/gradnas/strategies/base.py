@@ -1,0 +1,75 @@
+"""What every gradient-based strategy is: a rule for the architecture parameters, and how they learn."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gradnas.supergraph import MixingRule, Model, Softmax
+
+Batch = tuple[Tensor, Tensor]
+"""Images (B, C, H, W) and targets (B,) on the device of the model."""
+
+LossFn = Callable[[Tensor, Tensor], Tensor]
+"""Scalar loss, a mean over the batch, of logits (B, n_classes) and targets (B,)."""
+
+
+class BatchLoss(Protocol):
+    """Scalar loss of the model on a batch, everything the run adds to it included."""
+
+    def __call__(self, batch: Batch, *, full_precision: bool = False) -> Tensor:
+        """Run the model; ``full_precision`` switches autocast off for this pass."""
+        ...
+
+
+class MetaOptimizer(ABC):
+    """How architecture parameters learn. One object serves one search at a time; :meth:`prepare` starts afresh.
+
+    A strategy sees a model with mixed edges; it never knows the space. It leaves ordinary weights, their gradients, the
+    weight optimizer's state and batch-norm statistics exactly as they were.
+    """
+
+    bilevel: ClassVar[bool]
+    """Whether :meth:`step` needs a validation batch."""
+
+    @property
+    def mixing_rule(self) -> MixingRule:
+        """The rule that turns architecture parameters into mixing weights."""
+        return Softmax()
+
+    @abstractmethod
+    def prepare(self, model: Model, loss: BatchLoss, weight_optimizer: Optimizer, *, chunks: int = 1) -> None:
+        """Bind to a model and build what learns its architecture parameters.
+
+        Args:
+            model: The supergraph; its mixing rule is this strategy's already.
+            loss: Loss of that model on a batch.
+            weight_optimizer: The optimizer of the ordinary weights, read but never stepped.
+            chunks: Batches are processed in this many parts; gradients are their mean.
+
+        Raises:
+            ValueError: When the model has nothing to choose, or the strategy cannot work with the optimizer.
+        """
+
+    @abstractmethod
+    def step(self, train_batch: Batch, val_batch: Batch | None) -> None:
+        """Update the architecture parameters once, before the weight step on the same training batch."""
+
+    def new_epoch(self, epoch: int) -> None:
+        """Told at the start of each epoch, counted from 0. Changes nothing here."""
+
+    def check(self) -> None:
+        """Raise FloatingPointError if an earlier step met a number that is not finite, naming the step.
+
+        Reads the device; called every few steps, with the metrics.
+        """
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything beside the model that the next step depends on: tensors, numbers, strings, lists, dicts only."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict` after :meth:`prepare`."""

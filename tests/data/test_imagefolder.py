@@ -1,0 +1,203 @@
+"""Tests of ``src/gradnas/data/imagefolder.py`` and ``decode.py``: the same checks on a folder and on a zip of it."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gradnas.data import DataSource, load_data
+
+RNG = np.random.default_rng(0)
+
+
+def color(height: int = 6, width: int = 5) -> np.ndarray:
+    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def gray(height: int = 6, width: int = 5) -> np.ndarray:
+    return RNG.integers(0, 256, (height, width), dtype=np.uint8)
+
+
+SMALL = {
+    "train/dog/2.png": color(),
+    "train/dog/1.PNG": color(),
+    "train/cat/b.bmp": color(),
+    "train/cat/deep/a.ppm": color(),
+    "test/cat/x.png": color(),
+}
+
+
+@pytest.fixture(params=["folder", "zip", "zip with a folder around"])
+def load(request, zip_folder):
+    """Load a folder as it is or packed."""
+
+    def run(folder: Path, **arguments) -> DataSource:
+        if request.param == "folder":
+            return load_data(folder, **arguments)
+        return load_data(zip_folder(folder, "around/" if "around" in request.param else ""), **arguments)
+
+    return run
+
+
+def test_pixels_labels_and_classes(load, write_images) -> None:
+    source = load(write_images(SMALL))
+    expected = [SMALL[f"train/{name}"] for name in ("cat/b.bmp", "cat/deep/a.ppm", "dog/1.PNG", "dog/2.png")]
+    np.testing.assert_array_equal(source.train.images.permute(0, 2, 3, 1).numpy(), np.stack(expected))
+    assert source.name == "set"
+    assert source.train.classes == ("cat", "dog")
+    assert source.train.labels.tolist() == [0, 0, 1, 1]
+    np.testing.assert_array_equal(source.test.images[0].permute(1, 2, 0).numpy(), SMALL["test/cat/x.png"])
+    assert source.test.labels.tolist() == [0]
+    assert source.test.classes == ("cat", "dog")
+
+
+def test_without_test_images_and_with_files_passed_over(load, write_images) -> None:
+    folder = write_images({name: image for name, image in SMALL.items() if name.startswith("train")})
+    (folder / "train" / "dog" / "notes.txt").write_text("no image")
+    (folder / "train" / "dog" / ".hidden.png").write_bytes(b"no image")
+    (folder / "train" / ".cache").mkdir()
+    source = load(folder)
+    assert source.test is None
+    assert len(source.train) == 4
+
+
+def test_many_files_keep_their_order(load, write_images) -> None:
+    images = {f"train/{name}/{i:03}.png": gray(2, 2) for name in ("a", "b") for i in range(150)}
+    train = load(write_images(images)).train
+    assert train.shape == (1, 2, 2)
+    np.testing.assert_array_equal(train.images[:, 0].numpy(), np.stack(list(images.values())))
+
+
+def test_gray_among_colors_becomes_three_equal_channels(load, write_images) -> None:
+    images = {"train/a/1.png": gray(), "train/a/2.png": gray(), "train/b/1.png": color(), "train/b/2.png": gray()}
+    train = load(write_images(images)).train
+    for i, image in enumerate(images.values()):
+        expected = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+        np.testing.assert_array_equal(train.images[i].permute(1, 2, 0).numpy(), expected)
+
+
+def test_palettes_with_transparency_and_lossy_formats(load, write_images) -> None:
+    from PIL import Image
+
+    folder = write_images({"train/a/1.png": color(16, 16), "train/b/1.png": color(16, 16)})
+    smooth = Image.fromarray(np.full((16, 16, 3), (200, 100, 50), np.uint8))
+    smooth.save(folder / "train" / "b" / "2.jpg")
+    smooth.save(folder / "train" / "b" / "3.webp")
+    smooth.quantize(4).save(folder / "train" / "b" / "4.png", transparency=bytes([0, 255]))
+    images = load(folder).train.images[2:].float()
+    assert images.shape == (3, 3, 16, 16)
+    difference = images - torch.tensor([200.0, 100.0, 50.0])[:, None, None]
+    assert float(difference.abs().max()) < 6
+
+
+def test_different_sizes_name_two_files_and_image_size(load, write_images) -> None:
+    folder = write_images({"train/a/1.png": color(6, 5), "train/b/7.png": color(8, 5), "test/a/1.png": color(6, 5)})
+    with pytest.raises(ValueError, match=r"train/a/1.png is 6x5 pixels.*train/b/7.png is 8x5\. Pass image_size="):
+        load(folder)
+    source = load(folder, image_size=4)
+    assert source.train.shape == source.test.shape == (3, 4, 4)
+
+
+def test_an_unreadable_image_is_named(load, write_images) -> None:
+    folder = write_images(SMALL)
+    whole = (folder / "train/dog/2.png").read_bytes()
+    for content in (b"", b"no image", whole[: len(whole) // 2]):
+        (folder / "train/dog/2.png").write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot read the image .*train/dog/2\.png: .*Repair the file or remove"):
+            load(folder)
+
+
+def test_more_than_eight_bits_are_refused(load, write_images) -> None:
+    folder = write_images(SMALL | {"train/dog/3.png": gray().astype(np.uint16) * 257})
+    with pytest.raises(ValueError, match=r"train/dog/3\.png: its mode 'I;16' has more than 8 bits"):
+        load(folder)
+
+
+@pytest.mark.parametrize("limit", [20, 10])  # 30 pixels: PIL warns above its limit and raises above twice the limit
+def test_decompression_bombs_are_refused(load, write_images, monkeypatch, limit: int) -> None:
+    from PIL import Image
+
+    folder = write_images(SMALL)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(ValueError, match=r"cannot read the image .*decompression bomb"):
+        load(folder)
+
+
+def test_large_files_are_refused(load, write_images, monkeypatch) -> None:
+    folder = write_images(SMALL)
+    monkeypatch.setattr("gradnas.data.imagefolder._LARGEST_FILE_BYTES", 60)
+    with pytest.raises(ValueError, match=r"\.(png|bmp|ppm).* bytes, at most 60"):
+        load(folder)
+
+
+def test_too_many_pixels_are_refused_with_both_numbers(load, write_images) -> None:
+    folder = write_images({f"train/{i}/1.png": np.zeros((50, 50, 3), np.uint8) for i in range(4)})
+    assert len(load(folder, max_bytes=30_000).train) == 4
+    with pytest.raises(ValueError, match=r"4 images of 3x50x50: 30,000 bytes needed in memory, 29,999 allowed"):
+        load(folder, max_bytes=29_999)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["test/a/1.png"], r"holds no training images. Expected train/CLASS/image.jpg"),
+        (["a/1.png", "b/1.png"], r"holds no training images.*found \['a', 'b'\]"),
+        (["train/1.png", "train/a/1.png"], "train/1.png lies in no class folder"),
+        (
+            ["train/a/1.png", "train/b/1.png", "test/c/1.png"],
+            "test has the class 'c', which train lacks; train has a, b",
+        ),
+        (["train/a/1.png"], r"at least two classes.*\['a'\]"),
+    ],
+)
+def test_other_layouts_are_refused(load, write_images, names: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(write_images({name: color() for name in names}))
+
+
+def test_an_empty_class_folder_is_refused(load, write_images) -> None:
+    folder = write_images(SMALL)
+    (folder / "train" / "cow").mkdir()
+    with pytest.raises(ValueError, match=r"the class folder train/cow holds no image \(\.png, "):
+        load(folder)
+
+
+def test_a_declared_total_beyond_the_limit_is_refused_before_reading(write_images, zip_folder) -> None:
+    path = zip_folder(write_images(SMALL))
+    with pytest.raises(ValueError, match=r"the files in set\.zip: .* bytes needed in memory, 100 allowed"):
+        load_data(path, max_bytes=100)
+
+
+def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
+    (tmp_path / "set.zip").write_bytes(b"PK no archive")
+    with pytest.raises(ValueError, match=r"cannot read .*set\.zip: File is not a zip file"):
+        load_data(tmp_path / "set.zip")
+
+
+def test_members_that_point_outside_are_never_written(tmp_path: Path, write_images) -> None:
+    folder = write_images({"train/a/1.png": color(), "train/b/1.png": color()})
+    path = tmp_path / "inner" / "evil.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(folder / "train/a/1.png", "../train/a/1.png")
+        archive.write(folder / "train/a/1.png", "train/a/1.png")
+        archive.write(folder / "train/b/1.png", "train/b/1.png")
+    before = sorted(tmp_path.rglob("*"))
+    assert len(load_data(path).train) == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_some_images_of_the_cifar10_zip(shared_file, tmp_path: Path) -> None:
+    path = tmp_path / "part.zip"
+    with zipfile.ZipFile(shared_file("cifar10.zip")) as whole, zipfile.ZipFile(path, "w") as part:
+        names = [name for name in whole.namelist() if name.endswith(".jpg")]
+        assert len(names) == 60_000
+        for name in names:
+            if name.split("/")[2] < "0004":
+                part.writestr(name, whole.read(name))
+    source = load_data(path)
+    assert (source.train.shape, source.train.n_classes) == ((3, 32, 32), 10)
+    assert torch.bincount(source.train.labels).tolist() == [4] * 10
+    assert torch.bincount(source.test.labels).tolist() == [4] * 10
