@@ -18,7 +18,7 @@ def images_BHWC(batch: int = 40, height: int = 7, width: int = 5, channels: int 
 
 def brute_force_crop(x: np.ndarray, padding: int, down: list[int], right: list[int], mirror: list[bool]) -> np.ndarray:
     """Value by value: output (h, w) shows padded pixel (h + down, w + right) of the (mirrored) window."""
-    batch, height, width, channels = x.shape
+    batch, height, width, _ = x.shape
     out = np.zeros_like(x)
     for b in range(batch):
         for h in range(height):
@@ -112,7 +112,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict, error: type[Exc
 
 def test_a_hole_larger_than_the_image_is_refused() -> None:
     Augmentation(cutout=8).check_fits(8, 9)
-    with pytest.raises(ValueError, match="cutout=9 is larger than the image of 8x9 pixels.*Use at most 4"):
+    with pytest.raises(ValueError, match=r"cutout=9 is larger than the image of 8x9 pixels.*Use at most 4"):
         Augmentation(cutout=9).check_fits(8, 9)
-    with pytest.raises(ValueError, match="crop_padding=9 is larger than the image of 8x9 pixels.*Use about 1"):
+    with pytest.raises(ValueError, match=r"crop_padding=9 is larger than the image of 8x9 pixels.*Use about 1"):
         Augmentation(crop_padding=9).check_fits(8, 9)

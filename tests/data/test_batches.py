@@ -86,6 +86,16 @@ def test_an_epoch_is_a_permutation(epoch: int) -> None:
     assert seen != sorted(seen)
 
 
+def test_one_loader_for_several_epochs_equals_a_fresh_one_for_each(make_set) -> None:
+    data = make_set(n=12)
+    lasting = loader(data, augmentation=ALL)
+    for epoch in (0, 1, 0, 3):
+        for (x, _), (fresh, _) in zip(
+            lasting.batches(epoch), loader(data, augmentation=ALL).batches(epoch), strict=True
+        ):
+            assert torch.equal(x, fresh)
+
+
 def test_batches_continue_from_a_position(make_set) -> None:
     batches = loader(make_set(n=12), augmentation=ALL)
     rest = list(batches.batches(1, start=1))

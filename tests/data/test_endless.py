@@ -40,7 +40,7 @@ def test_drawn_is_the_whole_state(loader: BatchLoader, drawn: int) -> None:
 
 
 def test_negative_state_is_refused(loader: BatchLoader) -> None:
-    with pytest.raises(ValueError, match="drawn counts the batches.*got -1"):
+    with pytest.raises(ValueError, match=r"drawn counts the batches.*got -1"):
         EndlessBatches(loader, -1)
 
 

@@ -85,7 +85,7 @@ def test_palettes_with_transparency_and_lossy_formats(load, write_images) -> Non
     smooth = Image.fromarray(np.full((16, 16, 3), (200, 100, 50), np.uint8))
     smooth.save(folder / "train" / "b" / "2.jpg")
     smooth.save(folder / "train" / "b" / "3.webp")
-    smooth.quantize(4).save(folder / "train" / "b" / "4.png", transparency=bytes([0, 255]))
+    smooth.quantize(4).save(folder / "train" / "b" / "4.png", transparency=bytes([128, 255]))
     images = load(folder).train.images[2:].float()
     assert images.shape == (3, 3, 16, 16)
     difference = images - torch.tensor([200.0, 100.0, 50.0])[:, None, None]

@@ -143,6 +143,13 @@ def test_too_large_is_refused_with_both_numbers(save) -> None:
         load_data(save(x_train=np.zeros((6, 1000, 100, 3), np.uint8)), max_bytes=1000)
 
 
+def test_half_precision_needs_four_bytes_in_memory(save) -> None:
+    path = save(x_train=np.zeros((6, 100, 10, 3), np.float16))
+    assert len(load_data(path, max_bytes=72_000).train) == 6
+    with pytest.raises(ValueError, match=r"mine.npz: 72,000 bytes needed in memory, 71,999 allowed"):
+        load_data(path, max_bytes=71_999)
+
+
 def test_the_small_cifar10_file(shared_file) -> None:
     source = load_data(shared_file("cifar10-mini.npz"))
     assert (len(source.train), len(source.test), source.train.shape) == (4000, 1000, (3, 32, 32))

@@ -42,6 +42,13 @@ def test_known_answer_in_decimal_digits() -> None:
     assert sorted((train % 10).tolist()) == list(range(10))
 
 
+def test_rounding_favors_the_classes_that_lost_most() -> None:
+    # Shares 1.2, 0.9 and 0.9: rounded down they make 1, and the two that are missing belong to the smaller classes.
+    labels = torch.tensor([0] * 4 + [1] * 3 + [2] * 3)
+    val = stratified_split(labels, 0.3, seed=0)[1]
+    assert labels[val].tolist() == [0, 1, 2]
+
+
 def test_same_seed_same_split_and_other_seed_other_split() -> None:
     labels = torch.arange(200) % 4
     first, again, other = (stratified_split(labels, 0.5, seed=seed)[0] for seed in (3, 3, 4))

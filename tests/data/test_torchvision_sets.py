@@ -1,6 +1,7 @@
 """Tests of ``src/gradnas/data/torchvision_sets.py``, without a network: the sets are made up."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ class Fake:
 
     layout = (0, 1, 2, 3)
     present = True
-    calls: list[dict]
+    calls: ClassVar[list[dict]]
 
     def __init__(self, root: Path, download: bool = False, **part: object) -> None:
         type(self).calls.append({"root": root, "download": download, **part})
@@ -76,7 +77,7 @@ def test_svhn_has_channels_first_and_labels(monkeypatch) -> None:
 
 def test_mnist_is_a_tensor_without_channels(monkeypatch) -> None:
     class Mnist(Fake):
-        calls = []
+        calls: ClassVar[list[dict]] = []
 
         def __init__(self, *args: object, **kwargs: object) -> None:
             super().__init__(*args, **kwargs)
@@ -92,13 +93,13 @@ def test_mnist_is_a_tensor_without_channels(monkeypatch) -> None:
 
 def test_photographs_of_different_sizes_need_image_size(monkeypatch) -> None:
     class Photographs(Fake):
-        calls = []
+        calls: ClassVar[list[dict]] = []
 
         def __getitem__(self, index: int) -> object:
             return Image.new("RGB", (20 + index, 30)), Y[index]
 
     monkeypatch.setattr(torchvision.datasets, "Flowers102", Photographs)
-    with pytest.raises(ValueError, match="'flowers102' holds photographs of different sizes. Pass image_size="):
+    with pytest.raises(ValueError, match=r"'flowers102' holds photographs of different sizes. Pass image_size="):
         load_data("flowers102")
     assert Photographs.calls == []
     source = load_data("flowers102", image_size=16)

@@ -8,9 +8,6 @@ from torch import Tensor
 
 from .imageset import ImageSet, pixel_chunks
 
-# A standard deviation this small beside the mean is rounding in float64, not variation.
-_ROUNDING = 1e-12
-
 
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
@@ -59,7 +56,8 @@ class Normalization:
             squares_C += (chunk.double() - mean_C[:, None, None]).square_().sum(dim=(0, 2, 3))
         std_C = (squares_C / count).sqrt() / scale
         mean_C = mean_C / scale
-        std_C = torch.where(std_C <= _ROUNDING * mean_C.abs(), torch.ones_like(std_C), std_C)
+        # Exactly zero for equal values: float64 adds up to 2**29 equal float32 values without rounding.
+        std_C = torch.where(std_C == 0, torch.ones_like(std_C), std_C)
         return Normalization(mean=tuple(mean_C.tolist()), std=tuple(std_C.tolist()))
 
     def scale_and_shift(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,7 @@ class ModelDescBuilder:
 
     def __init__(self, conf: ModelDescConf | None = None) -> None:
         self.conf = conf
+        self.options: dict[str, object] = {}  # constructor arguments beside those that describe the data, for the record
         self.registry = OpRegistry(parent=OPS)
         self._conf: ModelDescConf | None = conf  # of the build in progress
         self._templates: dict[CellType, CellDesc] = {}
@@ -102,13 +103,13 @@ class ModelDescBuilder:
             found: The template.
             changes: As for :func:`with_changes`: ``channels``, ``cells``, ``aux_weight``, ….
         """
-        return self.build(with_changes(self._settings(), **changes), template=found)
+        return self.build(with_changes(self.settings, **changes), template=found)
 
     def from_genotype(self, genotype: Genotype, **changes: object) -> ModelDesc:
         """Build the network of a genotype with this space's settings, changed as in :meth:`grow`."""
         from gradnas.spaces.genotype_builder import GenotypeBuilder  # it derives from this class
 
-        return GenotypeBuilder(genotype, registry=self.registry).build(with_changes(self._settings(), **changes))
+        return GenotypeBuilder(genotype, registry=self.registry).build(with_changes(self.settings, **changes))
 
     def pre_build(self, conf_model_desc: ModelDescConf) -> None:
         """Hook before building: a subclass registers ops of its own on :attr:`registry` here."""
@@ -405,7 +406,9 @@ class ModelDescBuilder:
                         place = re.sub(r"\.(\d+)", r"[\1]", place)
                         raise KeyError(f"{place}: {error.args[0]}") from None
 
-    def _settings(self) -> ModelDescConf:
+    @property
+    def settings(self) -> ModelDescConf:
+        """The settings of the constructor. ValueError when there are none."""
         if self.conf is None:
             raise ValueError("this builder has no settings of its own; call build(conf_model_desc, template).")
         return self.conf

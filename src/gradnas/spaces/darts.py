@@ -15,6 +15,7 @@ from gradnas.arch import (
     StemsConf,
 )
 from gradnas.spaces.builder import ModelDescBuilder, with_changes
+from gradnas.supergraph.mixed_op import candidate_names
 
 
 class DartsSpace(ModelDescBuilder):
@@ -62,6 +63,8 @@ class DartsSpace(ModelDescBuilder):
             params=Params(primitives=tuple(primitives)),
         )
         super().__init__(with_changes(conf, **settings))
+        sizes = {"channels": channels, "cells": cells, "nodes": nodes, "reductions": reductions}
+        self.options = {**sizes, "primitives": list(primitives), **settings}
         self.build()  # refuse what cannot be built now, not in the middle of a run
 
     def build_nodes(
@@ -77,4 +80,5 @@ class DartsSpace(ModelDescBuilder):
         """Every node reads every earlier state through a mixed op over the candidates."""
         assert self._conf is not None
         op = OpDesc("mixed_op", Params(primitives=self._conf.params.get("primitives", DARTS_PRIMITIVES)))
+        candidate_names(op)  # refuse a list without a choice now
         return self.dense_nodes(op, cell_type, node_count, in_shape, out_shape)

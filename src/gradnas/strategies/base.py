@@ -35,6 +35,14 @@ class MetaOptimizer(ABC):
     """Whether :meth:`step` needs a validation batch."""
 
     @property
+    @abstractmethod
+    def forward_equivalents(self) -> float:
+        """Cost of one search step, weight step included, in forward passes of the supergraph.
+
+        A backward pass for all weights counts 2, one for the mixing weights alone 1.
+        """
+
+    @property
     def mixing_rule(self) -> MixingRule:
         """The rule that turns architecture parameters into mixing weights."""
         return Softmax()

@@ -60,8 +60,16 @@ class Darts(MetaOptimizer):
         self.order, self.lr, self.betas = order, lr, (float(betas[0]), float(betas[1]))
         self.weight_decay, self.epsilon_scale = weight_decay, epsilon_scale
 
+    @property
+    def forward_equivalents(self) -> float:
+        # order 1: 2 forward, 1 full and 1 alpha backward; order 2: 5 forward, 3 full and 2 alpha backward.
+        return 2.0 + 2.0 + 1.0 if self.order == 1 else 5.0 + 3 * 2.0 + 2.0
+
     def __repr__(self) -> str:
-        return f"Darts(order={self.order})"
+        return (
+            f"Darts(order={self.order}, lr={self.lr}, betas={self.betas}, weight_decay={self.weight_decay}, "
+            f"epsilon_scale={self.epsilon_scale})"
+        )
 
     def prepare(self, model: Model, loss: BatchLoss, weight_optimizer: Optimizer, *, chunks: int = 1) -> None:
         self._model, self._loss, self._chunks = model, loss, chunks

@@ -62,8 +62,8 @@ class Cell(ArchModule):
         if owner is not None and len(self.mixed_ops()) != len(owner.mixed_ops()):
             raise ValueError(
                 f"cells[{self.desc.id}] has {len(self.mixed_ops())} edges that hold a choice, but "
-                f"cells[{owner.desc.id}], whose architecture parameters it uses, has {len(owner.mixed_ops())}. Cells of "
-                "one type need the same edges."
+                f"cells[{owner.desc.id}], whose architecture parameters it uses, has {len(owner.mixed_ops())}. "
+                "Cells of one type need the same edges."
             )
         lengths = {len(op.names) for op in self.mixed_ops()}
         if len(lengths) > 1:

@@ -44,7 +44,7 @@ class MixedOp(Op):
     ) -> None:
         super().__init__()
         self.desc = op_desc
-        self.names = _candidate_names(op_desc, self.PRIMITIVES)
+        self.names = candidate_names(op_desc, self.PRIMITIVES)
         shared = {name: value for name, value in op_desc.params.items() if name != "primitives"}
         self.candidates = nn.ModuleList(
             Op.create(OpDesc(name, Params(shared)), affine, registry=registry) for name in self.names
@@ -122,7 +122,8 @@ class MixedOp(Op):
         return False
 
 
-def _candidate_names(op_desc: OpDesc, default: tuple[str, ...]) -> tuple[str, ...]:
+def candidate_names(op_desc: OpDesc, default: tuple[str, ...] = DARTS_PRIMITIVES) -> tuple[str, ...]:
+    """The candidates of a mixed op in order. ValueError unless there is a choice, one of it other than ``none``."""
     listed = op_desc.params.get("primitives", default)
     names = tuple(str(name) for name in listed) if isinstance(listed, tuple) else ()
     if len(names) < 2 or len(set(names)) != len(names):

@@ -42,14 +42,16 @@ def untouched_statistics(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def same_random_draws(model: nn.Module) -> Iterator[None]:
-    """Put every random generator a pass may draw from back afterwards, so that repeated passes draw the same numbers."""
+    """Put every random generator a pass may draw from back afterwards: repeated passes draw the same numbers."""
     own = {
         id(m.generator): m.generator for m in model.modules() if isinstance(m, DropPath_) and m.generator is not None
     }
     states = [(g, g.get_state()) for g in own.values()]
     device = next(model.parameters()).device
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield
-    for g, state in states:
-        g.set_state(state)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        for g, state in states:
+            g.set_state(state)

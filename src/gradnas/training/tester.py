@@ -33,8 +33,7 @@ class Tester:
         """The score, and the confusion matrix: entry (i, j) counts samples of class i taken for class j (CPU, int64)."""
         device = next(self.model.parameters()).device
         sums = ScoreSums(device)
-        n_classes = loader.data.n_classes
-        confusion = torch.zeros(n_classes * n_classes, dtype=torch.int64, device=device)
+        confusion: Tensor | None = None
         was_training = self.model.training
         self.model.eval()
         try:
@@ -45,8 +44,17 @@ class Tester:
                     logits, _ = logits_of(self.model(x))
                 logits = logits.float() if logits.dtype is torch.bfloat16 else logits
                 sums.add(F.cross_entropy(logits, y), logits, y)
-                pairs = y * n_classes + logits.argmax(1)
-                confusion += torch.bincount(pairs, minlength=n_classes * n_classes)
+                counts = _confusion(logits, y)
+                confusion = counts if confusion is None else confusion + counts
         finally:
             self.model.train(was_training)
-        return sums.read(), confusion.view(n_classes, n_classes).cpu()
+        assert confusion is not None  # a loader has at least one batch
+        return sums.read(), confusion.cpu()
+
+
+def _confusion(logits: Tensor, y: Tensor) -> Tensor:
+    n_classes = logits.shape[1]
+    pairs = y * n_classes + logits.argmax(1)
+    return torch.zeros(n_classes**2, dtype=torch.int64, device=y.device).scatter_add_(
+        0, pairs, torch.ones_like(pairs)
+    ).view(n_classes, n_classes)

@@ -1,0 +1,383 @@
+"""The ten-line path: search, retrain, load."""
+
+import os
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gradnas.arch import ModelDesc, Shape
+from gradnas.config import (
+    ComponentConf,
+    DataConf,
+    RetrainConf,
+    RunConf,
+    SearchConf,
+    build_space,
+    build_strategy,
+    describe_space,
+    describe_strategy,
+)
+from gradnas.data import DataSource, ImageSet, Normalization, from_dataset, load_data
+from gradnas.data.source import default_augmentation
+from gradnas.foundation.names import did_you_mean
+from gradnas.pipeline import (
+    RunContext,
+    RunFolder,
+    dataset_conf,
+    load_source,
+    load_weights,
+    prepare,
+    progress_listener,
+    resolve_device,
+)
+from gradnas.spaces import ModelDescBuilder, with_changes
+from gradnas.strategies import Strategy
+from gradnas.supergraph import Model
+from gradnas.training import Metrics
+
+
+class Result:
+    """What a run left, read from its folder.
+
+    Args:
+        folder: The run folder.
+        data: The data set, where it is at hand; otherwise it is loaded again by name when needed.
+
+    Raises:
+        FileNotFoundError: When the folder is not a run folder, or nothing was found in it yet.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, data: DataSource | None = None) -> None:
+        self._run = RunFolder.open(folder)
+        self._data = data
+        if not (self._run / "arch.json").is_file():
+            raise FileNotFoundError(
+                f"the search in {self._run.path} is not finished. Continue it with `gradnas resume {self._run.path}`."
+            )
+
+    def __repr__(self) -> str:
+        accuracy = self.summary.get("test_accuracy")
+        score = "not retrained" if accuracy is None else f"test accuracy {accuracy:.2f} %"
+        return f"Result({str(self.folder)!r}, {score}, {self.summary.get('genotype') or self.arch.hash()[:12]})"
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._run.path
+
+    @cached_property
+    def arch(self) -> ModelDesc:
+        """The found architecture at the size of the search: ``.to_json()``, ``.genotype()``, ``.hash()``."""
+        return ModelDesc.load(self._run / "arch.json")
+
+    @cached_property
+    def config(self) -> RunConf:
+        """The resolved configuration."""
+        return self._run.read_config()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The numbers of the run; accuracies in percent, times in seconds, 1 MAC = 2 FLOPs."""
+        return self._run.read_json("summary.json") or {}
+
+    def metrics(self, phase: str = "search") -> Metrics:
+        """Losses and accuracies per epoch of ``search``, ``retrain``, ``baseline_retrain``, …."""
+        return Metrics(self._run.metrics(phase))
+
+    @property
+    def input_shape(self) -> Shape:
+        """(channels, height, width) of an image."""
+        return self.arch.conf_model_desc.dataset.image_shape
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The retrained network on the CPU in evaluation mode: ``model(x)`` gives (logits, None).
+
+        Raises:
+            FileNotFoundError: When the run was not retrained.
+        """
+        path = self._run / "full_arch.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.folder} has no trained network yet; call gradnas.retrain(result) first.")
+        full = ModelDesc.load(path)
+        space = build_space(self.config.space, full.conf_model_desc.dataset)
+        model = Model(full, droppath=True, affine=True, registry=space.registry)
+        load_weights(model, self._run / "weights.safetensors")
+        return model.eval()
+
+    def data(self) -> DataSource:
+        """The data set of the run. ValueError when it was an object that only Python can give again."""
+        if self._data is None:
+            self._data = load_source(self.config)
+        return self._data
+
+
+def search(
+    space: ModelDescBuilder | str,
+    train_set: object,
+    *,
+    strategy: Strategy | str = "darts",
+    epochs: int = 50,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    val_set: object | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    progress: bool | None = None,
+    **settings: Any,
+) -> Result:
+    """Search an architecture.
+
+    Without a ``val_set`` the training set is split, stratified and seeded (``val_ratio``, by default half). A test set
+    is never touched.
+
+    Args:
+        space: A space, or its name; a name takes shape and classes from the data.
+        train_set: A map-style dataset of (image, label), a name or path as ``gradnas search --data`` takes it, an
+            :class:`gradnas.data.ImageSet` or :class:`gradnas.data.DataSource`.
+        strategy: A strategy, or its name.
+        epochs: Passes over the part of the training set that trains weights.
+        seed: Everything random follows from it.
+        out: The run folder; None takes the next free ``runs/search-N``.
+        val_set: Held-out data for the architecture, in any form of ``train_set``.
+        resume: Continue the run in ``out`` if there is one.
+        device: ``auto``, ``cpu``, ``cuda``, ….
+        progress: Show a progress bar; None shows one in a terminal.
+        settings: Fields of :class:`gradnas.config.SearchConf`: ``batch_size``, ``optimizer``, ``precision``, ….
+
+    Returns:
+        The result; ``result.arch`` is the found description.
+
+    Raises:
+        FileExistsError: When ``out`` holds something and ``resume`` is off.
+        TypeError: For an unknown setting, naming the nearest.
+        ValueError: For data or settings that do not fit, saying what to do.
+    """
+    conf_search = _settings(SearchConf, SearchConf(), {"epochs": epochs, **settings})
+    data = _source(train_set)
+    held_out = None if val_set is None else _images(val_set, data.train)
+    if isinstance(space, str):
+        space = build_space(ComponentConf(name=space), dataset_conf(data))
+    _check_fits(space, data)
+    if isinstance(strategy, str):
+        strategy = build_strategy(ComponentConf(name=strategy))
+    conf = RunConf(
+        data=DataConf(source=os.fspath(train_set) if isinstance(train_set, (str, os.PathLike)) else None),
+        space=describe_space(space),
+        strategy=describe_strategy(strategy),
+        search=conf_search,
+        seed=seed,
+        device=device,
+    )
+    resolved = resolve_device(device)
+    path = Path(out) if out is not None else _free_folder("search")
+    with progress_listener(progress) as listener:
+        folder = _enter(path, conf, resume)
+        context = RunContext(
+            data=data, val_set=held_out, seed=seed, device=resolved, folder=folder, listener=listener, resume=resume
+        )
+        prepare(conf, context, space, strategy).run()
+    return Result(folder.path, data=data)
+
+
+def retrain(
+    result: Result | str | os.PathLike[str],
+    *,
+    channels: int = 36,
+    cells: int = 20,
+    epochs: int = 600,
+    train_set: object | None = None,
+    test_set: object | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    progress: bool | None = None,
+    **settings: Any,
+) -> Result:
+    """Train the found architecture as a deeper, wider network, and test it once after the last epoch.
+
+    Args:
+        result: A result or its run folder.
+        channels: Channels of a node in the first cells.
+        cells: Number of cells.
+        epochs: Passes over the whole training set.
+        train_set: Training data; None takes that of the search.
+        test_set: Test data; None takes the test part of the data set of the search, if it has one.
+        out: A new run folder; None adds the network to the folder of the result.
+        resume: Continue a retraining that was interrupted.
+        device: None takes that of the search.
+        progress: Show a progress bar; None shows one in a terminal.
+        settings: Fields of :class:`gradnas.config.RetrainConf`: ``batch_size``, ``optimizer``, ``aux_weight``,
+            ``cutout``, ``drop_path``, ….
+
+    Returns:
+        The result; ``result.model`` is the trained network.
+
+    Raises:
+        FileExistsError: When the folder has a retrained network already (choose ``out``), or ``out`` holds something.
+        TypeError: For an unknown setting, naming the nearest.
+        ValueError: For data or settings that do not fit, saying what to do.
+    """
+    found = result if isinstance(result, Result) else load(result)
+    conf_retrain = _settings(
+        RetrainConf, RetrainConf(), {"channels": channels, "cells": cells, "epochs": epochs, **settings}
+    )
+    if conf_retrain.epochs < 1:
+        raise ValueError("retraining needs at least one epoch, got epochs=0.")
+    data = found.data() if train_set is None else _source(train_set)
+    if test_set is not None:
+        data = replace(data, test=_images(test_set, data.train))
+    conf = replace(found.config, retrain=conf_retrain, device=device if device is not None else found.config.device)
+    if train_set is not None:
+        named = isinstance(train_set, (str, os.PathLike))
+        conf = replace(conf, data=replace(conf.data, source=os.fspath(train_set) if named else None))  # type: ignore[arg-type]  # a path, as `named` says
+    folder = _retrain_folder(found, conf, out, resume)
+    with progress_listener(progress) as listener:
+        context = RunContext(
+            data=data,
+            seed=conf.seed,
+            device=resolve_device(conf.device),
+            folder=folder,
+            listener=listener,
+            resume=resume,
+        )
+        prepare(conf, context).retrain_only()
+    return Result(folder.path, data=data)
+
+
+def run(
+    conf: RunConf, *, out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool | None = None
+) -> Result:
+    """Everything a configuration asks for: search, retraining, random baseline, summary, report.
+
+    Args:
+        conf: The configuration, e.g. ``gradnas.config.load_preset("demo")``.
+        out: The run folder; None takes the next free ``runs/run-N``.
+        resume: Continue the run in ``out`` if there is one.
+        progress: Show a progress bar; None shows one in a terminal.
+
+    Raises:
+        FileExistsError: When ``out`` holds something and ``resume`` is off.
+        ValueError: For data or settings that do not fit, saying what to do.
+    """
+    data, device = load_source(conf), resolve_device(conf.device)
+    context = RunContext(data=data, seed=conf.seed, device=device)
+    experiment = prepare(conf, context)
+    _refuse_early(conf, data, experiment.space)
+    folder = _enter(Path(out) if out is not None else _free_folder("run"), conf, resume)
+    with progress_listener(progress) as listener:
+        running = replace(context, folder=folder, listener=listener, resume=resume)
+        replace(experiment, context=running).run()
+    return Result(folder.path, data=data)
+
+
+def resume(folder: str | os.PathLike[str], *, progress: bool | None = None) -> Result:
+    """Continue the run in a folder with the configuration stored there; a finished run gives its result.
+
+    Raises:
+        FileNotFoundError: When there is no run.
+        ValueError: When the run used a data set object that only Python can give again.
+    """
+    conf = RunFolder.open(folder).read_config()
+    return run(conf, out=folder, resume=True, progress=progress)
+
+
+def load(folder: str | os.PathLike[str]) -> Result:
+    """The result of an earlier run, here or on another machine. FileNotFoundError when there is none."""
+    return Result(folder)
+
+
+def _settings(kind: type[Any], default: Any, changes: dict[str, Any]) -> Any:
+    known = list(kind.__dataclass_fields__)
+    for name in changes:
+        if name not in known:
+            raise TypeError(f"unknown setting {name!r}. {did_you_mean(name, known)}")
+    return replace(default, **changes)
+
+
+def _source(dataset: object) -> DataSource:
+    if isinstance(dataset, DataSource):
+        return dataset
+    if isinstance(dataset, (str, os.PathLike)):
+        return load_data(dataset)
+    images = dataset if isinstance(dataset, ImageSet) else from_dataset(dataset)
+    return DataSource(
+        name=type(dataset).__name__,
+        train=images,
+        test=None,
+        augmentation=default_augmentation(images),
+        normalization=Normalization.of(images),
+    )
+
+
+def _images(dataset: object, like: ImageSet) -> ImageSet:
+    if isinstance(dataset, ImageSet):
+        return dataset
+    if isinstance(dataset, DataSource):
+        return dataset.train
+    if isinstance(dataset, (str, os.PathLike)):
+        return load_data(dataset).train
+    return from_dataset(dataset, classes=like.classes)
+
+
+def _check_fits(space: ModelDescBuilder, data: DataSource) -> None:
+    ours, theirs = space.settings.dataset, dataset_conf(data)
+    if ours != theirs:
+        raise ValueError(
+            f"the space is for {ours.channels} channels, {ours.image_size[0]}×{ours.image_size[1]} pixels and "
+            f"{ours.n_classes} classes, the data has {theirs.channels}, {theirs.image_size[0]}×{theirs.image_size[1]} "
+            f"and {theirs.n_classes}. Build the space with in_channels={theirs.channels}, "
+            f"image_size={theirs.image_size}, n_classes={theirs.n_classes}."
+        )
+
+
+def _refuse_early(conf: RunConf, data: DataSource, space: ModelDescBuilder) -> None:
+    """What would fail in a late phase fails now, before anything is written or trained."""
+    if conf.retrain.epochs == 0:
+        return
+    large = conf.retrain
+    space.build(with_changes(space.settings, channels=large.channels, cells=large.cells, aux_weight=large.aux_weight))
+    if conf.retrain.batch_size > len(data.train):
+        raise ValueError(
+            f"fewer samples than the batch: {len(data.train)} training images, retrain.batch_size="
+            f"{conf.retrain.batch_size}. Lower retrain.batch_size."
+        )
+
+
+def _enter(path: Path, conf: RunConf, resume: bool) -> RunFolder:
+    if resume and RunFolder(path).is_run():
+        folder = RunFolder.open(path)
+        if folder.read_config() != conf:
+            raise ValueError(
+                f"{path} holds a run with another configuration. Continue it as it is with `gradnas resume {path}`, or "
+                "choose another folder."
+            )
+        return folder
+    return RunFolder.create(path, conf)
+
+
+def _retrain_folder(found: Result, conf: RunConf, out: str | os.PathLike[str] | None, resume: bool) -> RunFolder:
+    if out is not None and Path(out) != found.folder:
+        folder = _enter(Path(out), conf, resume)
+        found.arch.clone().save(folder / "arch.json")
+        if not (folder / "summary.json").exists():
+            folder.write_json("summary.json", found.summary)
+        return folder
+    folder = RunFolder.open(found.folder)
+    if not resume and (folder / "full_arch.json").exists():
+        raise FileExistsError(
+            f"{folder.path} has a retrained network already. Choose another folder with out=…, or continue an "
+            "interrupted retraining with resume=True. Nothing was overwritten."
+        )
+    folder.write_config(conf)
+    return folder
+
+
+def _free_folder(kind: str) -> Path:
+    taken = 1
+    while (Path("runs") / f"{kind}-{taken}").exists():
+        taken += 1
+    return Path("runs") / f"{kind}-{taken}"

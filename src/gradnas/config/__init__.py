@@ -1,0 +1,22 @@
+"""Settings of runs, and the presets."""
+
+from gradnas.config.components import SPACES as SPACES
+from gradnas.config.components import STRATEGIES as STRATEGIES
+from gradnas.config.components import build_space as build_space
+from gradnas.config.components import build_strategy as build_strategy
+from gradnas.config.components import describe_space as describe_space
+from gradnas.config.components import describe_strategy as describe_strategy
+from gradnas.config.loading import from_values as from_values
+from gradnas.config.loading import from_yaml as from_yaml
+from gradnas.config.loading import load_config as load_config
+from gradnas.config.loading import load_preset as load_preset
+from gradnas.config.loading import preset_names as preset_names
+from gradnas.config.loading import preset_text as preset_text
+from gradnas.config.loading import to_yaml as to_yaml
+from gradnas.config.settings import BaselineConf as BaselineConf
+from gradnas.config.settings import ComponentConf as ComponentConf
+from gradnas.config.settings import DataConf as DataConf
+from gradnas.config.settings import PhaseConf as PhaseConf
+from gradnas.config.settings import RetrainConf as RetrainConf
+from gradnas.config.settings import RunConf as RunConf
+from gradnas.config.settings import SearchConf as SearchConf

@@ -1,0 +1,132 @@
+"""Training of a supergraph: the plain loop, with a strategy that moves the architecture parameters before each step."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from gradnas.arch import ModelDesc
+from gradnas.data import DataLoaders, EndlessBatches
+from gradnas.finalizers import Finalizers
+from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, l1_norm, mean_entropy, would_be
+from gradnas.strategies import Batch, Darts, MetaOptimizer
+from gradnas.supergraph import Model, fixed
+from gradnas.training import CheckPoint, Listener, Score, TrainConf, Trainer
+
+AlphaLog = Callable[[dict[str, Any]], None]
+"""Receives one record per epoch: what ``alphas.jsonl`` holds."""
+
+
+class ArchTrainer(Trainer):
+    """Alternates an architecture step of the strategy (before) and the ordinary weight step, on each training batch.
+
+    Args:
+        conf_train: Settings of the weight training.
+        model: The supergraph, on its device.
+        checkpoint: Where to save and from where to go on; None does neither.
+        strategy: How the architecture learns; by default first-order DARTS.
+        finalizers: Which architecture the logs call the present one.
+        phase: Name of this run in the metrics.
+        seed: Of the run.
+        listener: Told of progress.
+        alpha_log: Told of the architecture parameters after each epoch.
+    """
+
+    def __init__(
+        self,
+        conf_train: TrainConf,
+        model: Model,
+        checkpoint: CheckPoint | None = None,
+        *,
+        strategy: MetaOptimizer | None = None,
+        finalizers: Finalizers | None = None,
+        phase: str = "search",
+        seed: int = 0,
+        listener: Listener | None = None,
+        alpha_log: AlphaLog | None = None,
+    ) -> None:
+        super().__init__(conf_train, model, checkpoint, phase=phase, seed=seed, listener=listener)
+        self.supergraph = model
+        self.strategy = strategy if strategy is not None else Darts()
+        self.finalizers = finalizers if finalizers is not None else Finalizers()
+        self.alpha_log = alpha_log
+        self.alphas = list(model.all_owned().param_by_kind())
+        self._outer_loss = nn.CrossEntropyLoss()
+        self._alpha_batches: EndlessBatches | None = None
+        self._last_found: ModelDesc | None = None
+        model.set_mixing_rule(self.strategy.mixing_rule)
+
+    def pre_fit(self, data_loaders: DataLoaders) -> None:
+        """Bind the strategy.
+
+        Raises:
+            ValueError: When a bilevel strategy has no validation batches.
+        """
+        if data_loaders.alpha is not None:
+            self._alpha_batches = EndlessBatches(data_loaders.alpha)
+        elif self.strategy.bilevel:
+            raise ValueError(
+                f"{type(self.strategy).__name__} learns the architecture on held-out data, but there is none. "
+                "Set val_ratio above 0 or give a validation set."
+            )
+        optimizer = self.multi_optim[0].optimizer
+        self.strategy.prepare(self.supergraph, self._batch_loss, optimizer, chunks=self.conf.batch_chunks)
+
+    def pre_epoch(self, data_loaders: DataLoaders) -> None:
+        super().pre_epoch(data_loaders)
+        self.strategy.new_epoch(self.epoch)
+
+    def pre_step(self, x: Tensor, y: Tensor) -> None:
+        val_batch = self._alpha_batches.next() if self._alpha_batches is not None and self.strategy.bilevel else None
+        self.strategy.step((x, y), val_batch)
+
+    @contextmanager
+    def weight_pass(self) -> Iterator[None]:
+        with fixed(self.alphas):
+            yield
+
+    def compute_loss(
+        self, lossfn: nn.Module, y: Tensor, logits: Tensor, aux_weight: float, aux_logits: Tensor | None
+    ) -> Tensor:
+        """The base loss plus ``l1_alphas`` times the sum of absolute architecture parameters, each shared one once."""
+        loss = super().compute_loss(lossfn, y, logits, aux_weight, aux_logits)
+        return loss + self.conf.l1_alphas * l1_norm(self.supergraph) if self.conf.l1_alphas > 0 else loss
+
+    def _batch_loss(self, batch: Batch, *, full_precision: bool = False) -> Tensor:
+        logits, aux = self.forward(batch[0], full_precision=full_precision)
+        return self.compute_loss(self._outer_loss, batch[1], logits, self.conf.aux_weight, aux)
+
+    def read_progress(self, step: int, steps: int, sums: Any) -> None:
+        self.strategy.check()
+        super().read_progress(step, steps, sums)
+
+    def post_epoch(self, data_loaders: DataLoaders, train: Score, lr: float, start: float) -> None:
+        """Base, then the record of the architecture parameters and of the architecture they imply now."""
+        super().post_epoch(data_loaders, train, lr, start)
+        found = would_be(self.supergraph, self.finalizers)
+        if self.alpha_log is not None:
+            state = describe_alphas(self.supergraph, found)
+            self.alpha_log({"epoch": self.epoch, **state, "changed_edges": changed_edges(self._last_found, found)})
+        self._last_found = found
+
+    def entropy(self) -> float | None:
+        return mean_entropy(self.supergraph)
+
+    def _identity(self) -> dict[str, Any]:
+        return {**super()._identity(), "strategy": repr(self.strategy)}
+
+    def update_checkpoint(self, checkpoint: CheckPoint) -> None:
+        super().update_checkpoint(checkpoint)
+        checkpoint["strategy"] = self.strategy.state_dict()
+        checkpoint["alpha_batches_drawn"] = 0 if self._alpha_batches is None else self._alpha_batches.drawn
+        checkpoint["last_found"] = None if self._last_found is None else self._last_found.to_json()
+
+    def restore_checkpoint(self) -> None:
+        super().restore_checkpoint()
+        assert self.checkpoint is not None
+        self.strategy.load_state_dict(self.checkpoint["strategy"])
+        if self._alpha_batches is not None:
+            self._alpha_batches.drawn = self.checkpoint["alpha_batches_drawn"]
+        found = self.checkpoint["last_found"]
+        self._last_found = None if found is None else ModelDesc.from_json(found)

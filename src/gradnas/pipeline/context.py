@@ -1,0 +1,108 @@
+"""What every phase of a run needs beside its settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from gradnas.config import PhaseConf, SearchConf
+from gradnas.data import Augmentation, BatchLoader, DataLoaders, DataSource, ImageSet, stratified_split
+from gradnas.foundation.seeds import seeded_initialization
+from gradnas.pipeline.run_folder import RunFolder
+from gradnas.supergraph import Model
+from gradnas.training import CheckPoint, EpochRecord, Listener, Silence, create_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """Data, seed, device, folder and listener of a run.
+
+    Args:
+        data: The data set.
+        val_set: A validation set of its own; None splits the training set where validation is wanted.
+        seed: Everything random follows from it.
+        device: Where to compute.
+        folder: Where to write; None writes nothing.
+        listener: Told of progress.
+        resume: Go on from checkpoints that exist.
+    """
+
+    data: DataSource
+    val_set: ImageSet | None = None
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    folder: RunFolder | None = None
+    listener: Listener = field(default_factory=Silence)
+    resume: bool = False
+
+    def checkpoint(self, phase: str) -> CheckPoint | None:
+        """The checkpoint of a phase; None without a folder."""
+        return create_checkpoint(None if self.folder is None else self.folder.checkpoint(phase), self.resume)
+
+    def model(self, build: Callable[[], Model], purpose: str) -> Model:
+        """Build a network with initial weights that follow from the seed, on the device, in channels_last."""
+        with seeded_initialization(self.seed, purpose):
+            model = build()
+        return model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword pair
+
+    def loaders(self, conf: PhaseConf, phase: str, *, test: bool) -> DataLoaders:
+        """The loaders of a phase.
+
+        Training batches are augmented, validation and test batches never are. The split depends on the seed alone, so
+        phases with one ratio see the same halves.
+
+        Args:
+            conf: Settings of the phase.
+            phase: Keeps the random streams of phases apart.
+            test: Whether the phase may use the test set.
+        """
+        train, val = self.data.train, self.val_set
+        if val is None and conf.val_ratio > 0:
+            kept, held_out = stratified_split(train.labels, conf.val_ratio, seed=self.seed)
+            train, val = train.subset(kept), train.subset(held_out)
+        augmentation = replace(self.data.augmentation, cutout=conf.cutout)
+
+        def evaluated(images: ImageSet | None, purpose: str) -> BatchLoader | None:
+            return None if images is None else self._loader(images, conf.eval_batch_size, purpose, None, shuffle=False)
+
+        alpha = None
+        if val is not None and isinstance(conf, SearchConf):
+            mode = augmentation if conf.augment_val_batches else None
+            alpha = self._loader(val, conf.batch_size, f"{phase}.alpha", mode, shuffle=True)
+        return DataLoaders(
+            train=self._loader(train, conf.batch_size, f"{phase}.train", augmentation, shuffle=True),
+            val=evaluated(val, f"{phase}.val"),
+            alpha=alpha,
+            test=evaluated(self.data.test, f"{phase}.test") if test else None,
+        )
+
+    def _loader(
+        self, images: ImageSet, batch_size: int, purpose: str, augmentation: Augmentation | None, *, shuffle: bool
+    ) -> BatchLoader:
+        return BatchLoader(
+            images,
+            batch_size=batch_size,
+            normalization=self.data.normalization,
+            shuffle=shuffle,
+            seed=self.seed,
+            purpose=purpose,
+            augmentation=augmentation,
+            device=self.device,
+        )
+
+    def log_to(self, phase: str, resumed_epoch: int = 0) -> Listener:
+        """The listener of a phase: the run's own one, and ``metrics.jsonl`` cut back to where the phase goes on."""
+        if self.folder is None:
+            return self.listener
+        self.folder.rewind("metrics.jsonl", resumed_epoch, phase)
+        return _Logged(self.folder, self.listener)
+
+
+class _Logged:
+    def __init__(self, folder: RunFolder, listener: Listener) -> None:
+        self._folder, self._listener = folder, listener
+        self.on_progress = listener.on_progress
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        self._folder.append("metrics.jsonl", record.to_dict())
+        self._listener.on_epoch(record)

@@ -1,0 +1,240 @@
+"""A whole run in one folder: search, retrain, random baseline, summary, report. Running it again continues it."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from gradnas.arch import DatasetConf, ModelDesc
+from gradnas.config import RunConf, build_space, build_strategy
+from gradnas.costs import count_macs, count_params
+from gradnas.data import Augmentation, DataSource, load_data
+from gradnas.finalizers import Finalizers, RandomFinalizers
+from gradnas.foundation.seeds import derive_seed
+from gradnas.pipeline.arch_trainer import ArchTrainer
+from gradnas.pipeline.context import RunContext
+from gradnas.pipeline.diagnostics import genotype_text
+from gradnas.pipeline.evaluater import EvalResult, Evaluater
+from gradnas.pipeline.random_searcher import RandomSearcher, equal_budget_epochs
+from gradnas.pipeline.searcher import Searcher, SearchResult
+from gradnas.spaces import ModelDescBuilder
+from gradnas.strategies import MetaOptimizer, RandomSearch, Strategy
+from gradnas.supergraph import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The phases of a run.
+
+    Args:
+        conf: The resolved configuration.
+        context: Data, seed, device, folder, listener; the folder must exist.
+        space: The search space.
+        strategy: How the architecture is learnt.
+    """
+
+    conf: RunConf
+    context: RunContext
+    space: ModelDescBuilder
+    strategy: Strategy
+
+    def run(self) -> dict[str, Any]:
+        """Run every phase that the configuration asks for; finished ones are taken from their checkpoints.
+
+        Returns:
+            The summary, also written as ``summary.json``.
+        """
+        summary = self._facts()
+        search = self.search()
+        assert search.model_desc is not None
+        summary |= self._search_facts(search.model_desc, search)
+        self._write(summary)
+        if self.conf.retrain.epochs > 0:
+            summary |= self._retrain_facts(self.retrain())
+            self._write(summary)
+        if self.conf.baseline.samples > 0:
+            summary |= self.baseline()
+            self._write(summary)
+        return summary
+
+    def retrain_only(self) -> dict[str, Any]:
+        """Retrain the architecture that the folder holds; the summary keeps what it knew."""
+        assert self.context.folder is not None
+        summary = {**(self.context.folder.read_json("summary.json") or self._facts())}
+        summary |= self._retrain_facts(self.retrain())
+        self._write(summary)
+        return summary
+
+    # --------------------------------------------------------------------------------------------------------- phases
+
+    def search(self) -> SearchResult:
+        """Find an architecture; it is saved as ``arch.json``."""
+        conf = self.conf.search
+        if isinstance(self.strategy, RandomSearch):
+            result = RandomSearcher(self.context, self.strategy).search(conf, self.space)
+            return Searcher(self.context).clean_log_result(conf, result)
+        searcher = Searcher(self.context, self.strategy)
+        return searcher.search(conf, self.space, ArchTrainer, make_finalizers(conf.finalizers, self.context.seed))
+
+    def retrain(self) -> EvalResult:
+        """Train and test the found architecture."""
+        return Evaluater(self.context).evaluate(self.conf.retrain, self.space)
+
+    def baseline(self) -> dict[str, Any]:
+        """Random search at the multiply-adds of the search; its winner is retrained and tested like the found one."""
+        strategy = RandomSearch(samples=self.conf.baseline.samples)
+        searcher = RandomSearcher(self.context, strategy, phase="baseline_search")
+        if isinstance(self.strategy, MetaOptimizer):
+            registry = self.space.registry
+            supergraph = Model(self.space.build(), droppath=False, affine=False, registry=registry)
+            epochs = equal_budget_epochs(
+                supergraph, searcher.members(self.space), self.strategy, self.conf.search.epochs, registry
+            )
+            searcher.strategy = replace(strategy, epochs=epochs)
+        found = searcher.search(self.conf.search, self.space)
+        folder = self.context.folder
+        assert folder is not None and found.model_desc is not None and found.search_metrics is not None
+        (folder / "baseline").mkdir(exist_ok=True)
+        found.model_desc.save(folder / "baseline" / "arch.json")
+        facts = {
+            "random_baseline_samples": strategy.samples,
+            "random_baseline_epochs_each": searcher.strategy.epochs_each(self.conf.search.epochs),
+            "random_baseline_genotype": genotype_text(found.model_desc),
+            "random_baseline_search_seconds": searcher.seconds,
+        }
+        if self.conf.retrain.epochs > 0:
+            evaluater = Evaluater(self.context, phase="baseline_retrain", subfolder="baseline")
+            result = evaluater.evaluate(self.conf.retrain, self.space)
+            test = result.train_metrics.test
+            facts |= {
+                "random_baseline_accuracy": None if test is None else test.top1,
+                "random_baseline_params": count_params(result.model),
+                "random_baseline_macs": count_macs(result.model, self.context.data.train.shape),
+            }
+        return facts
+
+    # -------------------------------------------------------------------------------------------------------- summary
+
+    def _facts(self) -> dict[str, Any]:
+        data = self.context.data
+        return {
+            "dataset": data.name,
+            "classes": list(data.train.classes),
+            "n_train": len(data.train),
+            "n_test": None if data.test is None else len(data.test),
+            "space": self.conf.space.name,
+            "strategy": self.conf.strategy.name,
+            "strategy_options": self.conf.strategy.options,
+            "seed": self.context.seed,
+        }
+
+    def _search_facts(self, found: ModelDesc, search: SearchResult) -> dict[str, Any]:
+        metrics = search.search_metrics
+        best = None if metrics is None else metrics.best_val_top1()
+        model = Model(found, registry=self.space.registry)
+        shape = self.context.data.train.shape
+        return {
+            "arch_hash": found.hash(),
+            "genotype": genotype_text(found),
+            "search_seconds": None if metrics is None else metrics.seconds(),
+            "search_val_accuracy": None if best is None or math.isnan(best) else best,
+            "search_epochs": self.conf.search.epochs,
+            "params": count_params(model),
+            "macs": count_macs(model, shape),
+        }
+
+    def _retrain_facts(self, result: EvalResult) -> dict[str, Any]:
+        metrics, test = result.train_metrics, result.train_metrics.test
+        n = len(self.context.data.test) if self.context.data.test is not None else 0
+        return {
+            "test_accuracy": None if test is None else test.top1,
+            "test_accuracy_ci95": None if test is None else wilson_interval(test.top1, n),
+            "test_loss": None if test is None else test.loss,
+            "confusion": None if result.confusion is None else result.confusion.tolist(),
+            "params": count_params(result.model),
+            "macs": count_macs(result.model, self.context.data.train.shape),
+            "retrain_seconds": metrics.seconds(),
+            "retrain_epochs": self.conf.retrain.epochs,
+        }
+
+    def _write(self, summary: dict[str, Any]) -> None:
+        from gradnas.report import write_report  # draws; a search alone should not pay for importing it
+
+        if self.context.folder is not None:
+            self.context.folder.write_json("summary.json", summary)
+            write_report(self.context.folder.path)
+
+
+def make_finalizers(name: str, seed: int) -> Finalizers:
+    """Finalizers by name: "" and ``default``, or ``random``. ValueError for another."""
+    if name in ("", "default"):
+        return Finalizers()
+    if name == "random":
+        return RandomFinalizers(derive_seed(seed, "finalizers"))
+    raise ValueError(f"finalizers must be 'default' or 'random', got {name!r}.")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is the GPU if there is one. ValueError for an unknown or absent device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def load_source(conf: RunConf) -> DataSource:
+    """The data set of a configuration, with its augmentation settings applied.
+
+    Raises:
+        ValueError: When the run was made with a data set object, which only Python can give again.
+    """
+    if conf.data.source is None:
+        raise ValueError(
+            "this run used a data set object given in Python, which its configuration cannot name. Call gradnas.search "
+            "or gradnas.retrain with the data set again."
+        )
+    return with_augmentation(
+        load_data(conf.data.source, image_size=conf.data.image_size, root=conf.data.root), conf
+    )
+
+
+def with_augmentation(data: DataSource, conf: RunConf) -> DataSource:
+    """The data set with the configured crop and flip where they are set."""
+    padding = data.augmentation.crop_padding if conf.data.crop_padding is None else conf.data.crop_padding
+    flip = data.augmentation.flip if conf.data.flip is None else conf.data.flip
+    return replace(data, augmentation=Augmentation(crop_padding=padding, flip=flip))
+
+
+def prepare(
+    conf: RunConf,
+    context: RunContext,
+    space: ModelDescBuilder | None = None,
+    strategy: Strategy | None = None,
+) -> Experiment:
+    """The experiment of a configuration; a space or strategy object wins over its name."""
+    return Experiment(
+        conf=conf,
+        context=context,
+        space=space if space is not None else build_space(conf.space, dataset_conf(context.data)),
+        strategy=strategy if strategy is not None else build_strategy(conf.strategy),
+    )
+
+
+def dataset_conf(data: DataSource) -> DatasetConf:
+    """What a network must know of a data set."""
+    channels, height, width = data.train.shape
+    return DatasetConf(channels=channels, image_size=(height, width), n_classes=data.train.n_classes)
+
+
+def wilson_interval(percent: float, n: int) -> list[float]:
+    """95 % confidence interval in percent of a share measured on n samples (Wilson, JASA 1927)."""
+    z = 1.959964
+    p = percent / 100.0
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return [100.0 * max(0.0, center - half), 100.0 * min(1.0, center + half)]

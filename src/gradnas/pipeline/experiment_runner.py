@@ -1,0 +1,130 @@
+"""Search and evaluation as two runs from one configuration file; a method overrides what differs."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from gradnas.config import RetrainConf, RunConf, build_space, build_strategy, load_config
+from gradnas.finalizers import Finalizers
+from gradnas.pipeline.arch_trainer import ArchTrainer
+from gradnas.pipeline.context import RunContext
+from gradnas.pipeline.evaluater import EvalResult, Evaluater
+from gradnas.pipeline.experiment import dataset_conf, load_source, make_finalizers, resolve_device
+from gradnas.pipeline.run_folder import RunFolder
+from gradnas.pipeline.searcher import Searcher, SearchResult
+from gradnas.spaces import ModelDescBuilder
+from gradnas.strategies import MetaOptimizer
+from gradnas.training import Listener, Silence
+
+
+class ExperimentRunner:
+    """Runs the search of a configuration in ``<out>/<base_name>_search`` and its evaluation in ``…_eval``.
+
+    Args:
+        config_filename: YAML configuration, as ``gradnas`` writes it.
+        base_name: Name of the two folders.
+        clean_expdir: Remove folders of earlier runs first; only those that gradnas made.
+        out: Where the folders go.
+        listener: Told of progress.
+
+    Raises:
+        FileNotFoundError: When there is no configuration.
+        ValueError: For a bad configuration.
+    """
+
+    def __init__(
+        self,
+        config_filename: str | os.PathLike[str],
+        base_name: str,
+        clean_expdir: bool = False,
+        *,
+        out: str | os.PathLike[str] = "runs",
+        listener: Listener | None = None,
+    ) -> None:
+        self.conf = load_config(Path(config_filename))
+        self.base_name, self.clean_expdir, self.out = base_name, clean_expdir, Path(out)
+        self.listener: Listener = listener if listener is not None else Silence()
+        self._data = None if self.conf.data.source is None else load_source(self.conf)
+        self._context: RunContext | None = None
+
+    def run(self, search: bool = True, eval: bool = True) -> tuple[SearchResult | None, EvalResult | None]:
+        """Search, evaluate, or both. An unfinished run of the same configuration is continued.
+
+        Raises:
+            FileExistsError: When a folder holds another run or other files.
+            FileNotFoundError: When evaluating what was never found.
+        """
+        found: SearchResult | None = None
+        evaluated: EvalResult | None = None
+        if search:
+            self._enter("search", replace(self.conf, retrain=RetrainConf(epochs=0)))
+            found = self.run_search(self.conf)
+        if eval:
+            folder = self._enter("eval", self.conf)
+            arch = self._folder_path("search") / "arch.json"
+            if not arch.is_file():
+                raise FileNotFoundError(f"no found architecture at {arch}; run the search first.")
+            shutil.copyfile(arch, folder / "arch.json")
+            evaluated = self.run_eval(self.conf)
+        return found, evaluated
+
+    def run_search(self, conf: RunConf) -> SearchResult:
+        """The search in the folder just prepared."""
+        return self.searcher().search(
+            conf.search, self.model_desc_builder(), self.trainer_class(), self.finalizers()
+        )
+
+    def run_eval(self, conf: RunConf) -> EvalResult:
+        """The evaluation in the folder just prepared."""
+        return self.evaluater().evaluate(conf.retrain, self.model_desc_builder())
+
+    def model_desc_builder(self) -> ModelDescBuilder:
+        """The space."""
+        return build_space(self.conf.space, dataset_conf(self.context.data))
+
+    def trainer_class(self) -> type[ArchTrainer] | None:
+        """What trains the supergraph; None where the search has nothing to train."""
+        return ArchTrainer if isinstance(build_strategy(self.conf.strategy), MetaOptimizer) else None
+
+    def finalizers(self) -> Finalizers:
+        """What makes the discrete description; random where nothing is trained."""
+        name = self.conf.search.finalizers if self.trainer_class() is not None else "random"
+        return make_finalizers(name, self.conf.seed)
+
+    def searcher(self) -> Searcher:
+        """The searcher of the run in progress."""
+        strategy = build_strategy(self.conf.strategy)
+        return Searcher(self.context, strategy if isinstance(strategy, MetaOptimizer) else None)
+
+    def evaluater(self) -> Evaluater:
+        """The evaluater of the run in progress."""
+        return Evaluater(self.context)
+
+    @property
+    def context(self) -> RunContext:
+        """Data, seed, device and folder of the run in progress. RuntimeError before :meth:`run`."""
+        if self._context is None:
+            raise RuntimeError("no run is in progress; call run() first.")
+        return self._context
+
+    def _folder_path(self, phase: str) -> Path:
+        return self.out / f"{self.base_name}_{phase}"
+
+    def _enter(self, phase: str, conf: RunConf) -> RunFolder:
+        if self._data is None:
+            raise ValueError("the configuration names no data set; set data.source.")
+        path = self._folder_path(phase)
+        if self.clean_expdir and RunFolder(path).is_run():
+            shutil.rmtree(path)
+        resume = RunFolder(path).is_run() and RunFolder(path).read_config() == conf
+        folder = RunFolder.open(path) if resume else RunFolder.create(path, conf)
+        self._context = RunContext(
+            data=self._data,
+            seed=conf.seed,
+            device=resolve_device(conf.device),
+            folder=folder,
+            listener=self.listener,
+            resume=resume,
+        )
+        return folder

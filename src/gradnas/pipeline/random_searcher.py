@@ -1,0 +1,84 @@
+"""Random search: train members of a space briefly, keep the best. The baseline at equal budget uses it too."""
+
+from dataclasses import replace
+
+from gradnas.arch import ModelDesc
+from gradnas.config import SearchConf
+from gradnas.costs import count_macs
+from gradnas.finalizers import RandomFinalizers
+from gradnas.foundation.seeds import derive_seed
+from gradnas.ops import OpRegistry
+from gradnas.pipeline.context import RunContext
+from gradnas.pipeline.searcher import ModelMetrics, Searcher, SearchResult
+from gradnas.spaces import ModelDescBuilder
+from gradnas.strategies import MetaOptimizer, RandomSearch
+from gradnas.supergraph import Model
+
+
+class RandomSearcher:
+    """Trains random members of a space briefly and keeps the best by validation.
+
+    Args:
+        context: Data, seed, device, folder, listener.
+        strategy: How many members, and for how long.
+        phase: Name of the phase; member i is ``<phase>_<i>`` in metrics and checkpoints.
+    """
+
+    def __init__(self, context: RunContext, strategy: RandomSearch, *, phase: str = "search") -> None:
+        self.context, self.strategy, self.phase = context, strategy, phase
+        self.seconds = 0.0  # wall-clock time of the members trained so far
+
+    def search(self, conf_search: SearchConf, builder: ModelDescBuilder) -> SearchResult:
+        """The best member and the metrics of its brief training.
+
+        Raises:
+            ValueError: When there is no validation data, or no member reached a finite score.
+        """
+        members = self.members(builder)
+        scores: list[float] = []
+        trained: list[ModelMetrics] = []
+        for i, member in enumerate(members):
+            searcher = Searcher(self.context, phase=f"{self.phase}_{i}")
+            searcher.registry = builder.registry
+            epochs = self.strategy.epochs_each(conf_search.epochs)
+            conf = replace(conf_search, epochs=epochs, validate_every_epochs=epochs)
+            outcome = searcher.train_model_desc(member, conf)
+            assert outcome is not None
+            if searcher.get_data(conf).val is None:
+                raise ValueError("random search compares members on validation data; set val_ratio above 0.")
+            scores.append(outcome.metrics.best_val_top1())
+            trained.append(outcome)
+            self.seconds += outcome.metrics.seconds()
+        best = self.strategy.best(scores)
+        return SearchResult(members[best], trained[best].metrics, None)
+
+    def members(self, builder: ModelDescBuilder) -> list[ModelDesc]:
+        """The random members, drawn from the seed."""
+        supergraph = Model(builder.build(), droppath=False, affine=False, registry=builder.registry)
+        return [random_member(supergraph, self.context.seed, i) for i in range(self.strategy.samples)]
+
+
+def random_member(supergraph: Model, seed: int, i: int) -> ModelDesc:
+    """Random member number i of the space of a supergraph, without weights."""
+    drawn = RandomFinalizers(derive_seed(seed, "random_member", i))
+    return drawn.finalize_model(supergraph, to_cpu=False).clear_trainables()
+
+
+def equal_budget_epochs(
+    supergraph: Model, members: list[ModelDesc], strategy: MetaOptimizer, epochs: int, registry: OpRegistry
+) -> int:
+    """Epochs that each random member may train for, all of them together at the multiply-adds of a search.
+
+    A forward pass counts 1, a backward pass for all weights 2, one for the mixing weights alone 1.
+
+    Args:
+        supergraph: What the search trains.
+        members: The random members.
+        strategy: Of the search; says how many passes a step takes.
+        epochs: Of the search.
+        registry: Where op names are looked up.
+    """
+    shape = supergraph.desc.conf_model_desc.dataset.image_shape
+    search = count_macs(supergraph, shape) * strategy.forward_equivalents * epochs
+    one_epoch = sum(3.0 * count_macs(Model(desc, registry=registry), shape) for desc in members)
+    return max(1, int(search / one_epoch))

@@ -1,0 +1,155 @@
+"""The search phase: from a space to one found description."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gradnas.arch import ModelDesc, ModelDescConf
+from gradnas.config import PhaseConf, SearchConf
+from gradnas.data import DataLoaders
+from gradnas.finalizers import Finalizers
+from gradnas.ops import OPS, OpRegistry
+from gradnas.pipeline.arch_trainer import ArchTrainer
+from gradnas.pipeline.context import RunContext
+from gradnas.spaces import ModelDescBuilder
+from gradnas.strategies import MetaOptimizer
+from gradnas.supergraph import Model
+from gradnas.training import Metrics, Trainer, checkpoint_empty
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The found description (without weights), metrics of the search, and of the training after it, if any."""
+
+    model_desc: ModelDesc | None
+    search_metrics: Metrics | None
+    train_metrics: Metrics | None
+
+
+@dataclass(frozen=True)
+class ModelMetrics:
+    """A trained network and the metrics of its training."""
+
+    model: Model
+    metrics: Metrics
+
+
+class Searcher:
+    """Builds the supergraph, lets a strategy learn on it, and finalizes.
+
+    Args:
+        context: Data, seed, device, folder, listener.
+        strategy: Used by the trainer class; ignored when there is none.
+        phase: Name of the phase in metrics and checkpoints.
+    """
+
+    def __init__(
+        self, context: RunContext, strategy: MetaOptimizer | None = None, *, phase: str = "search"
+    ) -> None:
+        self.context, self.strategy, self.phase = context, strategy, phase
+        self.registry: OpRegistry = OPS
+        self._loaders: dict[tuple[PhaseConf, str], DataLoaders] = {}
+
+    def search(
+        self,
+        conf_search: SearchConf,
+        model_desc_builder: ModelDescBuilder,
+        trainer_class: type[ArchTrainer] | None,
+        finalizers: Finalizers,
+    ) -> SearchResult:
+        """Build, search, finalize.
+
+        Args:
+            conf_search: Settings of the search.
+            model_desc_builder: The space; its own settings say how large the supergraph is.
+            trainer_class: Trains the supergraph; None where there is nothing to train (random, manual).
+            finalizers: Makes the discrete description.
+        """
+        conf = model_desc_builder.settings
+        self.registry = model_desc_builder.registry
+        desc = self.build_model_desc(
+            model_desc_builder, conf, conf.n_reductions, conf.n_cells, conf.cell.n_nodes
+        )
+        found, metrics = self.search_model_desc(conf_search, desc, trainer_class, finalizers)
+        result = SearchResult(found, metrics, None)
+        return self.clean_log_result(conf_search, result)
+
+    def build_model_desc(
+        self, builder: ModelDescBuilder, conf_model_desc: ModelDescConf, reductions: int, cells: int, nodes: int
+    ) -> ModelDesc:
+        """The description of the supergraph with these three numbers, built without a template."""
+        cell = replace(conf_model_desc.cell, n_nodes=nodes)
+        return builder.build(replace(conf_model_desc, n_reductions=reductions, n_cells=cells, cell=cell))
+
+    def search_model_desc(
+        self,
+        conf_search: SearchConf,
+        model_desc: ModelDesc,
+        trainer_class: type[ArchTrainer] | None,
+        finalizers: Finalizers,
+    ) -> tuple[ModelDesc, Metrics | None]:
+        """Learn on the supergraph and finalize; without a trainer the description is only finalized."""
+        model = self.context.model(lambda: self._supergraph(model_desc), f"{self.phase}.weights")
+        if trainer_class is None:
+            return self.finalize_model(model, finalizers), None
+        checkpoint = self.context.checkpoint(self.phase)
+        start = 0 if checkpoint is None or checkpoint_empty(checkpoint) else checkpoint["epoch"]
+        trainer = trainer_class(
+            conf_search,
+            model,
+            checkpoint,
+            strategy=self.strategy,
+            finalizers=finalizers,
+            phase=self.phase,
+            seed=self.context.seed,
+            listener=self.context.log_to(self.phase, start),
+            alpha_log=self._alpha_log(start),
+        )
+        metrics = trainer.fit(self.get_data(conf_search))
+        return self.finalize_model(model, finalizers), metrics
+
+    def _supergraph(self, desc: ModelDesc) -> Model:
+        return Model(desc, droppath=False, affine=False, registry=self.registry)
+
+    def _alpha_log(self, start: int) -> Any:
+        folder = self.context.folder
+        if folder is None:
+            return None
+        folder.rewind("alphas.jsonl", start)
+        return lambda record: folder.append("alphas.jsonl", record)
+
+    def finalize_model(self, model: Model, finalizers: Finalizers) -> ModelDesc:
+        """The discrete description; the model is dropped afterwards, so it need not return to its device."""
+        return finalizers.finalize_model(model, restore_device=False)
+
+    def train_model_desc(self, model_desc: ModelDesc, conf_train: PhaseConf) -> ModelMetrics | None:
+        """Train a discrete description by the plain trainer, from the weights it holds if any; None for no epochs."""
+        if conf_train.epochs <= 0:
+            return None
+
+        def build() -> Model:
+            return Model(model_desc, droppath=conf_train.drop_path > 0, affine=True, registry=self.registry)
+
+        model = self.context.model(build, f"{self.phase}.weights")
+        checkpoint = self.context.checkpoint(self.phase)
+        start = 0 if checkpoint is None or checkpoint_empty(checkpoint) else checkpoint["epoch"]
+        listener = self.context.log_to(self.phase, start)
+        trainer = Trainer(
+            conf_train, model, checkpoint, phase=self.phase, seed=self.context.seed, listener=listener
+        )
+        return ModelMetrics(model, trainer.fit(self.get_data(conf_train)))
+
+    def clean_log_result(self, conf_search: SearchConf, search_result: SearchResult) -> SearchResult:
+        """The result without weights; the description is saved as ``arch.json``, also when there are no metrics."""
+        if search_result.model_desc is None:
+            return search_result
+        cleaned = replace(search_result, model_desc=search_result.model_desc.clear_trainables())
+        if self.context.folder is not None and cleaned.model_desc is not None:
+            cleaned.model_desc.save(self.context.folder / "arch.json")
+        return cleaned
+
+    def get_data(self, conf_loader: PhaseConf) -> DataLoaders:
+        """Loaders without a test set; the same settings, by value, give the same object."""
+        key = (conf_loader, self.phase)
+        if key not in self._loaders:
+            self._loaders[key] = self.context.loaders(conf_loader, self.phase, test=False)
+        return self._loaders[key]

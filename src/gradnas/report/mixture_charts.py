@@ -1,0 +1,57 @@
+"""Mixing weights of the supergraph as heat maps, and their entropy over the epochs."""
+
+import math
+
+from gradnas.arch import CellType, ModelDesc, state_name
+from gradnas.report.heat_map import heat_map
+from gradnas.report.line_chart import Series, line_chart
+from gradnas.report.run_log import CellMixture, MixtureRecord
+from gradnas.report.scene import Scene
+
+
+def weight_maps(mixtures: tuple[MixtureRecord, ...], found: ModelDesc | None) -> tuple[Scene, ...]:
+    """A heat map per cell type of the last epoch, the operations of the found cell framed."""
+    if not mixtures:
+        return ()
+    return tuple(_weight_map(kind, cell, found) for kind, cell in mixtures[-1].cells.items())
+
+
+def entropy_chart(mixtures: tuple[MixtureRecord, ...]) -> Scene | None:
+    """Mean entropy over the epochs under its bound, ln(number of candidates)."""
+    by_epoch = {record.epoch: record.entropy for record in mixtures}
+    n_ops = max((len(cell.ops) for record in mixtures for cell in record.cells.values()), default=0)
+    bound = (math.log(n_ops), f"undecided: ln {n_ops} = {math.log(n_ops):.2f}") if n_ops > 1 else None
+    points = tuple(sorted(by_epoch.items()))
+    series = Series(name="mean entropy", color="first", points=points)
+    return line_chart([series], title="Entropy of the mixing weights", unit=" nats", bound=bound, zero=True)
+
+
+def skips_chart(mixtures: tuple[MixtureRecord, ...]) -> Scene | None:
+    """Skip connections that the regular cell would hold if the search ended after each epoch."""
+    points = tuple(sorted({record.epoch: record.skips for record in mixtures}.items()))
+    series = Series(name="skips", color="third", points=points)
+    return line_chart([series], title="Skip connections in the would-be regular cell", zero=True, whole=True)
+
+
+def _weight_map(kind: str, cell: CellMixture, found: ModelDesc | None) -> Scene:
+    strongest = max(max(row) for row in cell.weights)
+    rows = [f"{state_name(source)} → n{node}" for node, source in cell.edges]
+    shares = [[weight / strongest if strongest > 0 else 0.0 for weight in row] for row in cell.weights]
+    texts = [[f"{weight:.2f}" for weight in row] for row in cell.weights]
+    return heat_map(
+        rows, cell.ops, shares, texts, title=f"{kind} cell: weight of each candidate", marked=_chosen(kind, cell, found)
+    )
+
+
+def _chosen(kind: str, cell: CellMixture, found: ModelDesc | None) -> set[tuple[int, int]]:
+    desc = next((d for t in CellType if t.value == kind and found is not None and (d := found.first_cell(t))), None)
+    if desc is None:
+        return set()
+    rows = {edge: r for r, edge in enumerate(cell.edges)}
+    columns = {op: c for c, op in enumerate(cell.ops)}
+    return {
+        (rows[k, edge.input_ids[0]], columns[edge.op_desc.name])
+        for k, node in enumerate(desc.nodes())
+        for edge in node.edges
+        if (k, edge.input_ids[0]) in rows and edge.op_desc.name in columns
+    }

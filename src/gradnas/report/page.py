@@ -1,0 +1,137 @@
+"""The report of a run: one HTML file that needs nothing else."""
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradnas.arch import CellType, ModelDesc
+from gradnas.foundation.files import write_atomic
+from gradnas.report.cell_drawing import cell_scene, wiring_text
+from gradnas.report.class_results import read_confusion
+from gradnas.report.curves import phase_curves
+from gradnas.report.headline import headline, honest_sentences
+from gradnas.report.mixture_charts import entropy_chart, skips_chart, weight_maps
+from gradnas.report.network_drawing import network_scene
+from gradnas.report.palette import COLORS
+from gradnas.report.plain_values import words
+from gradnas.report.run_folder import RunFolder, read_run_folder
+from gradnas.report.scene import Scene
+from gradnas.report.search_story import search_story, warning
+from gradnas.report.svg import to_svg
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+FILE_NAME = "report.html"
+
+
+def write_report(folder: str | os.PathLike[str]) -> Path:
+    """Read a run folder and write ``report.html`` into it.
+
+    The page loads nothing and runs nothing; a section whose file is missing says so in a sentence, and files or lines
+    that are damaged are listed at the top. The same folder gives the same bytes.
+
+    Args:
+        folder: A run folder; every file in it may be missing.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        FileNotFoundError: When there is no such folder.
+        OSError: When a file cannot be read, or the page cannot be written; a previous page is then unchanged.
+    """
+    run = read_run_folder(Path(folder))
+    target = Path(folder) / FILE_NAME
+    write_atomic(target, render_report(run))
+    return target
+
+
+def render_report(run: RunFolder) -> str:
+    """The page of a run as text."""
+    from jinja2 import Environment, StrictUndefined
+
+    template = resources.files("gradnas.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    problems = list(run.problems)
+    confusion = read_confusion(run.summary, problems)
+    confusion_scene = confusion.scene() if confusion is not None else None
+    mixture_charts = [entropy_chart(run.mixtures), skips_chart(run.mixtures)]
+    network = run.full if run.full is not None else run.found
+    same_cells = _wirings(network) == _wirings(run.found)  # then the drawings show the shapes of the retrained network
+    return environment.from_string(template).render(
+        run=run,
+        colors=COLORS,
+        title=_title(run),
+        facts=_facts(run),
+        figures=headline(run),
+        sentences=honest_sentences(run),
+        problems=problems,
+        warning=warning(run),
+        story=search_story(run),
+        found_cells=_cells(network if same_cells else run.found),
+        wirings=_wirings(run.found),
+        network=_figure(network_scene(network)) if network is not None else None,
+        network_words=_network_words(run, same_cells),
+        phases=[
+            {"title": phase.title, "words": phase.words, "charts": [_drawn(chart) for chart in phase.charts]}
+            for phase in phase_curves(run.metrics)
+        ],
+        weight_maps=[_figure(scene) for scene in weight_maps(run.mixtures, run.found)],
+        last_epoch=run.mixtures[-1].epoch if run.mixtures else None,
+        mixture_charts=[_drawn(chart) for chart in mixture_charts if chart is not None],
+        confusion=_figure(confusion_scene) if confusion_scene is not None else None,
+        classes=confusion.results() if confusion is not None else (),
+        baseline_cells=_cells(run.baseline),
+        genotype=words(run.summary.get("genotype")),
+        arch_hash=words(run.summary.get("arch_hash")),
+        command=run.environment.get("command"),
+    )
+
+
+def _drawn(scene: Scene) -> "Markup":
+    """The scene as SVG that the template does not escape again; the painter has escaped its texts."""
+    from markupsafe import Markup
+
+    return Markup(to_svg(scene))
+
+
+def _figure(scene: Scene) -> "Markup":
+    """The scene in a box that shrinks it a little where room is short, and scrolls where that is not enough."""
+    from markupsafe import Markup
+
+    return Markup('<figure class="scroll" style="--natural: {}px">{}</figure>').format(
+        f"{scene.width:.0f}", _drawn(scene)
+    )
+
+
+def _cells(desc: ModelDesc | None) -> "list[Markup]":
+    cells = [desc.first_cell(kind) for kind in CellType] if desc is not None else []
+    return [_figure(cell_scene(cell)) for cell in cells if cell is not None]
+
+
+def _wirings(desc: ModelDesc | None) -> list[tuple[str, list[str]]]:
+    cells = [desc.first_cell(kind) for kind in CellType] if desc is not None else []
+    return [(cell.cell_type.value, wiring_text(cell).split("; ")) for cell in cells if cell is not None]
+
+
+def _network_words(run: RunFolder, same_cells: bool) -> str:
+    if run.full is None:
+        return "The network as searched; it has not been grown for retraining."
+    if run.found is None or same_cells:
+        return "The network that was retrained."
+    return "The network that was retrained; its cells are not those of arch.json, which are drawn beside it."
+
+
+def _title(run: RunFolder) -> str:
+    dataset = words(run.summary.get("dataset"))
+    return f"Architecture search on {dataset}" if dataset else f"Architecture search {run.name}"
+
+
+def _facts(run: RunFolder) -> str:
+    """The line under the title: strategy, space, seed, folder."""
+    named = [
+        f"{name} {run.summary[name]}" for name in ("strategy", "space", "seed") if run.summary.get(name) is not None
+    ]
+    return " · ".join([*named, f"folder {run.name}"])

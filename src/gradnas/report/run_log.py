@@ -1,0 +1,146 @@
+"""The two logs of a run folder, ``metrics.jsonl`` and ``alphas.jsonl``, line by line."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradnas.report.plain_values import member, names, number, numbers, table, words
+
+PHASES = ("search", "retrain", "baseline_search", "baseline_retrain")
+"""Phases in the order in which they run and are shown."""
+
+SPLITS = ("train", "val", "test")
+_MOST_DAMAGE_LISTED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One line of ``metrics.jsonl``; ``values`` maps (split, name), as in ("val", "top1"), to a number or None."""
+
+    phase: str
+    epoch: int
+    values: Mapping[tuple[str, str], float | None]
+    lr: float | None
+    time_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellMixture:
+    """The mixing weights of one cell type after one epoch.
+
+    Args:
+        edges: (node, state it reads) of each edge.
+        ops: Candidates.
+        weights: Mixing probabilities, edges by candidates.
+    """
+
+    edges: tuple[tuple[int, int], ...]
+    ops: tuple[str, ...]
+    weights: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureRecord:
+    """One line of ``alphas.jsonl``. ``entropy`` is the mean over the edges in nats; None where a value is missing."""
+
+    epoch: int
+    cells: Mapping[str, CellMixture]
+    entropy: float | None
+    skips: int | None
+    parameter_free: float | None
+    changed_edges: int | None
+
+
+def read_metrics(path: Path, problems: list[str]) -> tuple[EpochRecord, ...]:
+    """The records in file order; what cannot be read is skipped and named in ``problems``."""
+    records = []
+    damage: list[str] = []
+    for place, value in _json_lines(path, damage):
+        phase, epoch = words(member(value, "phase")), number(member(value, "epoch"))
+        if phase is None or epoch is None:
+            damage.append(f"{place} has no phase or no epoch")
+            continue
+        values: dict[tuple[str, str], float | None] = {}
+        for split in SPLITS:
+            part = member(value, split)
+            if isinstance(part, Mapping):
+                values |= {(split, str(name)): number(item) for name, item in part.items()}
+        records.append(
+            EpochRecord(
+                phase=phase,
+                epoch=int(epoch),
+                values=values,
+                lr=number(member(value, "lr")),
+                time_s=number(member(value, "seconds")),
+            )
+        )
+    _report(damage, problems)
+    return tuple(records)
+
+
+def read_mixtures(path: Path, problems: list[str]) -> tuple[MixtureRecord, ...]:
+    """The records in file order; what cannot be read is skipped and named in ``problems``."""
+    records = []
+    damage: list[str] = []
+    for place, value in _json_lines(path, damage):
+        epoch, cells = number(member(value, "epoch")), member(value, "cells")
+        if epoch is None or not isinstance(cells, Mapping):
+            damage.append(f"{place} has no epoch or no cells")
+            continue
+        mixtures = {str(kind): _mixture(cell) for kind, cell in cells.items()}
+        damage += [
+            f"{place}: the weights of the {kind} cell are not a table of edges by ops"
+            for kind in mixtures
+            if mixtures[kind] is None
+        ]
+        skips, changed = number(member(value, "skips")), number(member(value, "changed_edges"))
+        records.append(
+            MixtureRecord(
+                epoch=int(epoch),
+                cells={kind: mixture for kind, mixture in mixtures.items() if mixture is not None},
+                entropy=number(member(value, "entropy")),
+                skips=None if skips is None else int(skips),
+                parameter_free=number(member(value, "parameter_free")),
+                changed_edges=None if changed is None else int(changed),
+            )
+        )
+    _report(damage, problems)
+    return tuple(records)
+
+
+def _mixture(cell: object) -> CellMixture | None:
+    ops, pairs = names(member(cell, "ops")), member(cell, "edges")
+    if not ops or not isinstance(pairs, list):
+        return None
+    edges = [numbers(pair) for pair in pairs]
+    weights = table(member(cell, "weights"), len(pairs), len(ops))
+    if weights is None or any(edge is None or len(edge) != 2 for edge in edges):
+        return None
+    return CellMixture(edges=tuple((int(e[0]), int(e[1])) for e in edges if e), ops=ops, weights=weights)
+
+
+def _json_lines(path: Path, damage: list[str]) -> list[tuple[str, object]]:
+    """(place, value) of every line that is JSON."""
+    if not path.is_file():
+        return []
+    values: list[tuple[str, object]] = []
+    lines = path.read_bytes().split(b"\n")
+    for i, raw in enumerate(lines, start=1):
+        if not raw.strip():
+            continue
+        place = f"{path.name}, line {i}"
+        try:
+            values.append((place, json.loads(raw.decode("utf-8"))))
+        except (ValueError, RecursionError):
+            unfinished = i == len(lines)  # every complete line ends with a line break
+            damage.append(
+                f"{place} {'is incomplete; the run was interrupted while writing it' if unfinished else 'is not JSON'}"
+            )
+    return values
+
+
+def _report(damage: list[str], problems: list[str]) -> None:
+    problems += [f"{text}; the line is left out here." for text in damage[:_MOST_DAMAGE_LISTED]]
+    if len(damage) > _MOST_DAMAGE_LISTED:
+        problems.append(f"{len(damage) - _MOST_DAMAGE_LISTED} more damaged lines of the same file are left out.")
