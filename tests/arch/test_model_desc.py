@@ -124,7 +124,7 @@ def models(draw: st.DrawFn) -> ModelDesc:
 
 
 @given(desc=models())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_any_description_survives_json(desc: ModelDesc) -> None:
     again = ModelDesc.from_json(desc.to_json())
     assert again == desc
@@ -472,11 +472,11 @@ def test_missing_field_is_refused(make_model: MakeModel) -> None:
 def test_ops_nested_without_end_are_refused(make_model: MakeModel) -> None:
     op = '{"name": "a", "params": {}, "in_len": 1, "children": %s, "children_ins": %s}'
     text = "null"
-    for _ in range(800):
+    for _ in range(300):  # json reads that deep
         text = op % ((text, "null") if text == "null" else (f"[{text}]", "[0]"))
     content = document(make_model())
     content["model"]["pool_op"] = "HERE"
-    with pytest.raises(ValueError, match="not a model description"):
+    with pytest.raises(ValueError, match="not a model description: its ops are nested too deeply"):
         ModelDesc.from_json(json.dumps(content).replace('"HERE"', text))
 
 

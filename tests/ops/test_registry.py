@@ -41,6 +41,8 @@ def test_bound_method_is_the_same_factory_each_time() -> None:
     registry, space = OpRegistry(), Space()
     registry.register_op("a", space.make)
     registry.register_op("a", space.make)
+    with pytest.raises(ValueError, match="registered already"):
+        registry.register_op("a", space.make, exists_ok=False)
     with pytest.raises(ValueError, match="choose another name"):
         registry.register_op("a", Space().make)
 

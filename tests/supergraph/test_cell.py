@@ -194,6 +194,12 @@ def test_alphas_are_the_rows_of_the_mixed_ops() -> None:
     torch.testing.assert_close(weights, alphas.softmax(1))
 
 
+def test_the_output_reaches_every_alpha_through_the_rule() -> None:
+    cell = make(dense(2, choice("times", "skip_connect", "none")))
+    cell(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).sum().backward()
+    assert all(op.alphas.grad is not None and (op.alphas.grad != 0).all() for op in cell.mixed_ops())
+
+
 def test_a_discrete_cell_has_no_alphas() -> None:
     cell = make(dense(2, times()))
     assert cell.alphas() is None

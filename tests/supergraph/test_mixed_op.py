@@ -186,8 +186,8 @@ def test_every_candidate_gets_channels_and_stride_of_the_edge() -> None:
     [
         ((), r"at least two different candidates to choose from, got \(\)\."),
         (("skip_connect",), r"at least two different candidates.*\('skip_connect',\)"),
-        (("none",), "at least two different candidates"),
-        (("none", "none"), "at least two different candidates"),
+        (("none",), r"a candidate other than 'none', got \('none',\)"),
+        (("none", "none"), "a candidate other than 'none'"),
         (("skip_connect", "none", "skip_connect"), "at least two different candidates"),
     ],
 )
@@ -334,6 +334,18 @@ def test_finalizing_changes_nothing_and_repeats() -> None:
 
 def test_a_rank_that_is_not_a_number_is_passed_on() -> None:
     _, rank = make(alphas=[0.0] * 7 + [math.nan]).finalize()
+    assert rank is not None
+    assert math.isnan(rank)
+
+
+def test_a_probability_that_is_not_a_number_spoils_the_rank_of_the_edge() -> None:
+    class Damaged(Table):
+        def probabilities(self, alphas_EN: Tensor) -> Tensor:
+            return super().probabilities(alphas_EN).index_fill(1, torch.tensor(2), math.nan)
+
+    op = make(alphas=range(1, 9))
+    op.rule = Damaged()
+    _, rank = op.finalize()
     assert rank is not None
     assert math.isnan(rank)
 

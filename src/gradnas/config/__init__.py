@@ -6,6 +6,8 @@ from gradnas.config.components import build_space as build_space
 from gradnas.config.components import build_strategy as build_strategy
 from gradnas.config.components import describe_space as describe_space
 from gradnas.config.components import describe_strategy as describe_strategy
+from gradnas.config.layers import layered as layered
+from gradnas.config.loading import config_text as config_text
 from gradnas.config.loading import from_values as from_values
 from gradnas.config.loading import from_yaml as from_yaml
 from gradnas.config.loading import load_config as load_config
@@ -13,6 +15,7 @@ from gradnas.config.loading import load_preset as load_preset
 from gradnas.config.loading import preset_names as preset_names
 from gradnas.config.loading import preset_text as preset_text
 from gradnas.config.loading import to_yaml as to_yaml
+from gradnas.config.loading import values_of as values_of
 from gradnas.config.settings import BaselineConf as BaselineConf
 from gradnas.config.settings import ComponentConf as ComponentConf
 from gradnas.config.settings import DataConf as DataConf

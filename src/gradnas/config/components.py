@@ -28,9 +28,8 @@ def build_space(conf: ComponentConf, data: DatasetConf) -> ModelDescBuilder:
         if name in conf.options:
             raise ValueError(f"space option {name!r} comes from the data set and cannot be set. Remove it.")
     facts = {"in_channels": data.channels, "image_size": data.image_size, "n_classes": data.n_classes}
-    space = _build("space", SPACES, conf, facts)
-    if not isinstance(space, ModelDescBuilder):
-        raise ValueError(f"space {conf.name!r} is a {type(space).__name__}, which is no ModelDescBuilder.")
+    space = _build("space", SPACES, (ModelDescBuilder,), conf, facts)
+    assert isinstance(space, ModelDescBuilder)
     return space
 
 
@@ -40,9 +39,8 @@ def build_strategy(conf: ComponentConf) -> Strategy:
     Raises:
         ValueError: For an unknown strategy or option, naming the nearest, or a value that the strategy refuses.
     """
-    strategy = _build("strategy", STRATEGIES, conf, {})
-    if not isinstance(strategy, (MetaOptimizer, RandomSearch)):
-        raise ValueError(f"strategy {conf.name!r} is a {type(strategy).__name__}, which is no MetaOptimizer.")
+    strategy = _build("strategy", STRATEGIES, (MetaOptimizer, RandomSearch), conf, {})
+    assert isinstance(strategy, (MetaOptimizer, RandomSearch))
     return strategy
 
 
@@ -66,8 +64,12 @@ def _name(kind: type, known: Mapping[str, type]) -> str:
     return next((name for name, k in known.items() if k is kind), f"{kind.__module__}.{kind.__qualname__}")
 
 
-def _build(role: str, known: Mapping[str, type], conf: ComponentConf, facts: dict[str, Any]) -> object:
+def _build(
+    role: str, known: Mapping[str, type], bases: tuple[type, ...], conf: ComponentConf, facts: dict[str, Any]
+) -> object:
     kind = known.get(conf.name) or _from_class_path(role, known, conf.name)
+    if not issubclass(kind, bases):  # before it is called: a configuration of a stranger must not call what it likes
+        raise ValueError(f"{role} {conf.name!r} is no {bases[0].__name__}. {did_you_mean(conf.name, known)}")
     parameters = inspect.signature(kind).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     names = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD and n not in facts]

@@ -1,22 +1,23 @@
 """Configurations to YAML and back, and the presets that ship with the library."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from gradnas.config.settings import RunConf
+from gradnas.config.settings import ComponentConf, RunConf
+from gradnas.config.yaml_dialect import dump_yaml, load_yaml
 from gradnas.foundation.names import did_you_mean
+
+T = TypeVar("T")
 
 
 def to_yaml(conf: RunConf) -> str:
     """The resolved configuration as YAML; :func:`from_yaml` gives an equal one."""
-    import yaml  # not needed by a search that is not stored
-
-    text: str = yaml.safe_dump(_plain(dataclasses.asdict(conf)), sort_keys=False, allow_unicode=True)
-    return text
+    return dump_yaml(_plain(dataclasses.asdict(conf)))
 
 
 def from_yaml(text: str, where: str = "configuration") -> RunConf:
@@ -29,17 +30,21 @@ def from_yaml(text: str, where: str = "configuration") -> RunConf:
     Raises:
         ValueError: For text that is no YAML mapping, an unknown key (naming the nearest) or a bad value.
     """
-    import yaml
+    return from_values(values_of(text, where), where)
 
+
+def values_of(text: str, where: str = "configuration") -> dict[str, Any]:
+    """The plain values of a configuration, keys checked, nothing filled in. ValueError as for :func:`from_yaml`."""
     try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        values = load_yaml(text)
+    except ValueError as error:
         raise ValueError(f"{where} is not YAML: {error}") from error
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise ValueError(f"{where} must be a mapping of settings, got {type(values).__name__}.")
-    return from_values(values, where)
+    check_keys(values, RunConf, where)
+    return values
 
 
 def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunConf:
@@ -49,21 +54,75 @@ def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunC
     check_keys(values, RunConf, where)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(RunConf, fail_untyped=True)
+    # Options never pass through the parser: it would turn text that looks like YAML into numbers, and build (that is,
+    # call) whatever a {class_path: …} among them names.
+    options = {key: part["options"] for key, part in values.items() if isinstance(part, Mapping) and "options" in part}
+    typed = {key: _without_options(part) if key in options else part for key, part in values.items()}
     try:
-        parsed = parser.instantiate(parser.parse_object(dict(values)))
+        parsed = parser.parse_object(typed).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {error}") from error
-    return RunConf(**{field.name: parsed[field.name] for field in dataclasses.fields(RunConf)})
+        raise ValueError(f"{where}: {readable(error)}") from error
+    for key, chosen in options.items():
+        parsed[key]["options"] = dict(chosen)
+    return _construct(RunConf, parsed, where)
 
 
 def check_keys(values: Mapping[str, Any], kind: type, where: str, place: str = "") -> None:
-    """Refuse a key that the settings do not have, naming the nearest. ValueError."""
+    """Refuse a key that the settings do not have, naming the nearest, and a part that is no mapping. ValueError."""
     hints = typing.get_type_hints(kind)
     for key, value in values.items():
+        name = f"{place}{key}"
         if key not in hints:
-            raise ValueError(f"{where}: unknown key {place + str(key)!r}. {did_you_mean(str(key), hints)}")
-        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            check_keys(value, typing.cast("type", hints[key]), where, f"{place}{key}.")
+            raise ValueError(f"{where}: unknown key {name!r}. {did_you_mean(str(key), hints)}")
+        if dataclasses.is_dataclass(hints[key]) or (kind is ComponentConf and key == "options"):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{where}: {name} must be a mapping of settings, got {value!r}.")
+            if dataclasses.is_dataclass(hints[key]):
+                check_keys(value, typing.cast("type", hints[key]), where, f"{name}.")
+            elif not all(isinstance(option, str) for option in value):
+                raise ValueError(f"{where}: the keys of {name} must be names, got {list(value)}.")
+
+
+def readable(error: Exception, prefix: str = "") -> str:
+    """A message of jsonargparse in one line: ``search.epochs must be int, got 'x'.``
+
+    Args:
+        error: What it raised.
+        prefix: Put before the key, e.g. ``--``.
+    """
+    text = str(error)
+    key, got = re.match(r'Parser key "([^"]+)"', text), re.search(r"(?:Got value|Given value): (.*)", text)
+    expected = re.findall(r"Expected an? (.*?)(?:\. Got value.*)?$", text, flags=re.MULTILINE)
+    if not (key and got and expected):
+        return " ".join(text.split())
+    kinds = [_kind(found) for found in expected]
+    return f"{prefix}{key[1]} must be {' or '.join(kinds)}, got {got[1]!r}."
+
+
+def _kind(found: str) -> str:
+    literal = re.fullmatch(r"typing\.Literal\[(.*)\]", found)
+    if literal:
+        return f"one of {literal[1]}"
+    name = re.sub(r"<class '(.*)'>", r"\1", found)
+    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
+    return names.get(name, name)
+
+
+def _without_options(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key != "options"}
+
+
+def _construct(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """A dataclass of dataclasses; an error of one part says which."""
+    hints = typing.get_type_hints(kind)
+    parts = {
+        key: _construct(hints[key], value, f"{where}: {key}") if dataclasses.is_dataclass(hints[key]) else value
+        for key, value in values.items()
+    }
+    try:
+        return kind(**parts)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def preset_names() -> list[str]:
@@ -84,12 +143,20 @@ def load_preset(name: str) -> RunConf:
     return from_yaml(preset_text(name), f"preset {name}")
 
 
-def load_config(path: str | Path) -> RunConf:
-    """The configuration of a YAML file. FileNotFoundError when there is none."""
+def config_text(path: str | Path) -> str:
+    """The text of a configuration file. FileNotFoundError when there is none, ValueError when it is no text."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no configuration at {path}.")
-    return from_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not YAML: it is no UTF-8 text.") from error
+
+
+def load_config(path: str | Path) -> RunConf:
+    """The configuration of a YAML file. FileNotFoundError when there is none."""
+    return from_yaml(config_text(path), str(path))
 
 
 def _plain(value: Any) -> Any:

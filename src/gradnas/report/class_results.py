@@ -55,12 +55,12 @@ class Confusion:
     def scene(self) -> Scene | None:
         """The matrix; None for more classes than a page can show.
 
-        Colors are by the square root of the share of the row: in proportion, mistakes would be invisible.
+        Colors are by the cube root of the share of the row: in proportion, mistakes would be invisible.
         """
         n = len(self.classes)
         if n > _MOST_DRAWN:
             return None
-        shares = [[math.sqrt(count / max(sum(row), 1)) for count in row] for row in self.counts]
+        shares = [[math.cbrt(count / max(sum(row), 1)) for count in row] for row in self.counts]
         texts = [[f"{count:.0f}" if count else "" for count in row] for row in self.counts]
         cell = (
             (38.0, 24.0) if n <= 12 else (28.0, 20.0) if n <= _MOST_NAMED else (14.0, 14.0) if n <= 40 else (7.0, 7.0)

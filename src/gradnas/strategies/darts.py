@@ -54,9 +54,13 @@ class Darts(MetaOptimizer):
         if order not in (1, 2):
             raise ValueError(f"order must be 1 or 2, got {order!r}.")
         if not (math.isfinite(lr) and lr >= 0):
-            raise ValueError(f"lr must be at least 0, got {lr}.")
-        if not epsilon_scale > 0:
-            raise ValueError(f"epsilon_scale must be positive, got {epsilon_scale}.")
+            raise ValueError(f"lr must be at least 0 and finite, got {lr}.")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be two numbers of at least 0 and below 1, got {betas}.")
+        if not (math.isfinite(weight_decay) and weight_decay >= 0):
+            raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}.")
+        if not (math.isfinite(epsilon_scale) and epsilon_scale > 0):
+            raise ValueError(f"epsilon_scale must be positive and finite, got {epsilon_scale}.")
         self.order, self.lr, self.betas = order, lr, (float(betas[0]), float(betas[1]))
         self.weight_decay, self.epsilon_scale = weight_decay, epsilon_scale
 
@@ -167,7 +171,7 @@ def hypergradient(
         One gradient per architecture parameter, in the order of ``model.all_owned().values()``.
 
     Raises:
-        FloatingPointError: When the validation gradient is not finite.
+        FloatingPointError: When the result, or the validation gradient of the weights, is not finite.
         ValueError: When the number of buffers is not that of the weights.
     """
     weights, alphas = list(ArchModule.nonarch_params(model, True)), list(model.all_owned().param_by_kind())
@@ -194,6 +198,8 @@ def hypergradient(
         )
     if not torch.isfinite(norm):
         raise FloatingPointError(f"the validation gradient of the weights has norm {float(norm)}; check loss and data.")
+    if not all(torch.isfinite(g).all() for g in gradients):
+        raise FloatingPointError("the architecture gradient is not finite; check loss and data.")
     return gradients
 
 

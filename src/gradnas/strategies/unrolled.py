@@ -63,13 +63,15 @@ class SgdStep:
         """The step that a live optimizer is about to take.
 
         Raises:
-            ValueError: For an optimizer other than SGD, or a weight that it does not hold.
+            ValueError: For an optimizer other than SGD, one that maximizes, or a weight that it does not hold.
         """
         if not isinstance(optimizer, SGD):
             raise ValueError(
                 "the second-order architecture gradient unrolls an SGD step; the weight optimizer is "
                 f"{type(optimizer).__name__}. Use SGD, or order=1."
             )
+        if any(group["maximize"] for group in optimizer.param_groups):
+            raise ValueError("the weight optimizer has maximize=True, but a search minimizes the training loss.")
         groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         missing = sum(id(w) not in groups for w in weights)
         if missing:

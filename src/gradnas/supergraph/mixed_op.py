@@ -126,10 +126,10 @@ def candidate_names(op_desc: OpDesc, default: tuple[str, ...] = DARTS_PRIMITIVES
     """The candidates of a mixed op in order. ValueError unless there is a choice, one of it other than ``none``."""
     listed = op_desc.params.get("primitives", default)
     names = tuple(str(name) for name in listed) if isinstance(listed, tuple) else ()
+    if set(names) == {NONE}:
+        raise ValueError(f"an edge needs a candidate other than 'none', got {listed!r}.")
     if len(names) < 2 or len(set(names)) != len(names):
         raise ValueError(f"an edge needs at least two different candidates to choose from, got {listed!r}.")
-    if set(names) == {NONE}:
-        raise ValueError("an edge needs a candidate other than 'none'.")
     return names
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import struct
 import warnings
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -13,6 +14,12 @@ import torch
 from gradnas.foundation.files import write_atomic
 
 FORMAT_VERSION = 1
+
+# What torch.load raises for a damaged file, depending on where the damage lies.
+_DAMAGE = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(ArithmeticError, MemoryError, struct.error, pickle.UnpicklingError),
+)
 
 
 class CheckPoint(MutableMapping[str, Any]):
@@ -82,8 +89,8 @@ class CheckPoint(MutableMapping[str, Any]):
         for path in candidates:
             try:
                 self._content = _read(path)
-            except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-                problems.append(f"{path}: {type(error).__name__}: {error}")
+            except _DAMAGE as error:
+                problems.append(f"{path}: {_cause(error)}")
                 continue
             if problems:
                 warnings.warn(f"unreadable checkpoint, used {path} instead: {problems[0]}", stacklevel=2)
@@ -102,6 +109,12 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("a checkpoint holds a mapping")
     return content
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # torch's own text recommends to execute what the file says
+        return "damaged, or it holds more than tensors, numbers, strings, lists and dicts"
+    return f"{type(error).__name__}: {error}"
 
 
 def create_checkpoint(path: str | os.PathLike[str] | None, resume: bool) -> CheckPoint | None:

@@ -5,6 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gradnas.arch.shapes import check_count
+from gradnas.foundation.names import did_you_mean
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,8 @@ class OptimConf:
     warmup_epochs: int = 0
 
     def __post_init__(self) -> None:
+        _check_choice(self.name, "optimizer name", OPTIMIZERS)
+        _check_choice(self.schedule, "schedule", SCHEDULES)
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"optimizer lr must be positive, got {self.lr}.")
         if not 0 <= self.lr_min <= self.lr:
@@ -81,6 +88,7 @@ class TrainConf:
 
     def __post_init__(self) -> None:
         check_count(self.epochs, "epochs", 0)
+        _check_choice(self.precision, "precision", PRECISIONS)
         for name in ("batch_chunks", "log_every_steps", "validate_every_epochs", "checkpoint_every_epochs"):
             check_count(getattr(self, name), name)
         if self.max_steps_per_epoch is not None:
@@ -92,3 +100,8 @@ class TrainConf:
         for name in ("grad_clip", "aux_weight", "l1_alphas"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")
+
+
+def _check_choice(value: str, what: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {what} {value!r}. {did_you_mean(value, known)}")

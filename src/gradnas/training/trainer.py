@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ from gradnas.training.metrics import EpochRecord, Metrics, Score, ScoreSums
 from gradnas.training.multi_optim import MultiOptim, OptimSched, create_optimizer, create_scheduler
 from gradnas.training.settings import OptimConf, TrainConf
 from gradnas.training.tester import Tester, logits_of
+
+# Settings that change what is seen of a run, not the run: they may differ when it is continued.
+_WATCHING = frozenset({"log_every_steps", "validate_every_epochs", "checkpoint_every_epochs", "eval_batch_size"})
 
 
 class Trainer:
@@ -223,8 +227,9 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         desc = self.model.desc.hash() if isinstance(self.model, Model) else type(self.model).__name__
-        shaping = {"epochs": self.conf.epochs, "optimizer": repr(self.conf.optimizer), "seed": self.seed}
-        return {"phase": self.phase, "architecture": desc, **shaping}
+        shaping = {f.name: getattr(self.conf, f.name) for f in fields(self.conf) if f.name not in _WATCHING}
+        shaping["optimizer"] = repr(self.conf.optimizer)
+        return {"phase": self.phase, "architecture": desc, "seed": self.seed, **shaping}
 
     def _commit(self) -> None:
         if self.checkpoint is not None:

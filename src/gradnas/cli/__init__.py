@@ -1,0 +1,3 @@
+"""The command line. Thin: every command calls one public function."""
+
+from gradnas.cli.entry import main as main

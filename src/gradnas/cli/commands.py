@@ -1,0 +1,271 @@
+"""The commands. Each reads its options, calls one function of the library, and says where the result is."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from gradnas import api
+from gradnas.arch import ModelDesc
+from gradnas.cli.errors import Interrupted, UsageError, did_you_mean_command, resume_advice
+from gradnas.cli.listing import KINDS, list_kind
+from gradnas.cli.options import Aliases, add_settings, new_parser
+from gradnas.cli.output import say, say_result
+from gradnas.config import (
+    RetrainConf,
+    RunConf,
+    config_text,
+    from_values,
+    layered,
+    preset_names,
+    preset_text,
+    values_of,
+)
+
+OWN_OPTIONS = ("preset", "config", "out", "debug")
+Options = Mapping[str, Any]
+
+ALIASES: Aliases = {
+    "--data": ("--data.source",),
+    "--space": ("--space.name",),
+    "--strategy": ("--strategy.name",),
+}
+RUN_ALIASES: Aliases = {**ALIASES, "--max-steps": ("--search.max_steps_per_epoch", "--retrain.max_steps_per_epoch")}
+SEARCH_ALIASES: Aliases = {
+    **ALIASES,
+    "--epochs": ("--search.epochs",),
+    "--max-steps": ("--search.max_steps_per_epoch",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command.
+
+    Args:
+        name: Its name.
+        usage: What follows the name.
+        summary: One line for the list of commands.
+        details: More for its own help.
+        add_options: Adds its options to a parser.
+        act: What it does with the options the user gave.
+        aliases: Short forms of options.
+    """
+
+    name: str
+    usage: str
+    summary: str
+    details: str = ""
+    add_options: Callable[[ArgumentParser], None]
+    act: Callable[[Options], None]
+    aliases: Aliases = field(default_factory=dict)
+
+    def parser(self) -> ArgumentParser:
+        """Its parser, which also writes its help."""
+        parser = new_parser(self.name, self.usage, f"{self.summary} {self.details}".strip())
+        self.add_options(parser)
+        return parser
+
+
+# ------------------------------------------------------------------------------------------------------ run and search
+
+
+def _add_sources(parser: ArgumentParser, default_out: str, max_steps_of: str) -> None:
+    parser.add_argument("--preset", type=str, help=f"Start from these settings: {', '.join(preset_names())}.")
+    parser.add_argument("--config", type=str, metavar="FILE", help="YAML file of settings; they win over the preset's.")
+    parser.add_argument("--out", type=str, metavar="DIR", help=f"Run folder, by default the next free {default_out}-N.")
+    parser.add_argument(
+        "--max-steps", type=int, metavar="N", help=f"Stop each epoch after N steps; short for {max_steps_of}."
+    )
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    _add_sources(parser, "runs/run", "max_steps_per_epoch of search and retrain")
+    add_settings(parser, RunConf, RUN_ALIASES)
+
+
+def _add_search(parser: ArgumentParser) -> None:
+    _add_sources(parser, "runs/search", "--search.max_steps_per_epoch")
+    parser.add_argument("--epochs", type=int, metavar="N", help="Short for --search.epochs.")
+    add_settings(parser, RunConf, SEARCH_ALIASES, skip=("retrain", "baseline"))
+
+
+def configuration(options: Options, *, search_only: bool = False) -> RunConf:
+    """The settings of a preset, a file over it, options over both.
+
+    Raises:
+        UsageError: For an unknown preset, naming the nearest.
+        FileNotFoundError: When there is no such file.
+        ValueError: For a key or value that does not fit, saying where.
+    """
+    values: dict[str, Any] = {}
+    origins = []
+    if "preset" in options:
+        name = options["preset"]
+        if name not in preset_names():
+            raise UsageError(f"unknown preset {name!r}.{did_you_mean_command(name, preset_names())}")
+        origins.append(f"preset {name}")
+        values = values_of(preset_text(name), origins[-1])
+    if "config" in options:
+        origins.append(str(options["config"]))
+        values = layered(values, values_of(config_text(options["config"]), origins[-1]))
+    flags = {key: value for key, value in options.items() if key not in OWN_OPTIONS}
+    if flags:
+        origins.append("options")
+        values = layered(values, flags)
+    if search_only:
+        values = layered(values, {"retrain": {"epochs": 0}, "baseline": {"samples": 0}})
+    return from_values(values, " + ".join(origins) or "settings")
+
+
+def _run(options: Options) -> None:
+    if "preset" not in options and "config" not in options:
+        raise UsageError(f"gradnas run needs --preset NAME ({', '.join(preset_names())}) or --config FILE.")
+    conf = configuration(options)
+    with _working_in(_out(options, "run")) as folder:
+        result = api.run(conf, out=folder)
+    say_result(result)
+
+
+def _search(options: Options) -> None:
+    conf = configuration(options, search_only=True)
+    with _working_in(_out(options, "search")) as folder:
+        result = api.run(conf, out=folder)
+    say_result(result)
+    say(f"next: gradnas retrain {folder}")
+
+
+def _out(options: Options, kind: str) -> Path:
+    if "out" in options:
+        return Path(options["out"])
+    taken = 1
+    while (Path("runs") / f"{kind}-{taken}").exists():
+        taken += 1
+    return Path("runs") / f"{kind}-{taken}"
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[Path]:
+    say(f"run folder: {folder}")
+    try:
+        yield folder
+    except KeyboardInterrupt as stop:
+        raise Interrupted(resume_advice(folder)) from stop
+
+
+# ------------------------------------------------------------------------------------------ commands on a run folder
+
+
+def _add_folder(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=str, help="A run folder.")
+
+
+def _add_retrain(parser: ArgumentParser) -> None:
+    _add_folder(parser)
+    parser.add_argument("--out", type=str, metavar="DIR", help="A new run folder; by default FOLDER gets the network.")
+    parser.add_argument("--data", type=str, help="Name or path of a data set, by default that of the search.")
+    parser.add_argument("--device", type=str, help="auto, cpu, cuda, …; by default that of the search.")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="Short for --max_steps_per_epoch.")
+    add_settings(parser, RetrainConf, RETRAIN_ALIASES)
+
+
+def _retrain(options: Options) -> None:
+    own = {"folder", *OWN_OPTIONS, "data", "device"}
+    changes = {key: value for key, value in options.items() if key not in own}
+    conf = from_values({"retrain": {"epochs": RetrainConf().epochs, **changes}}, "options").retrain
+    settings = {key: getattr(conf, key) for key in changes}
+    with _working_in(Path(options.get("out", options["folder"]))) as folder:
+        result = api.retrain(
+            options["folder"], out=folder, train_set=options.get("data"), device=options.get("device"), **settings
+        )
+    say_result(result)
+
+
+def _resume(options: Options) -> None:
+    with _working_in(Path(options["folder"])) as folder:
+        result = api.resume(folder)
+    say_result(result)
+
+
+def _add_draw(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=str, help="A run folder, or an arch.json.")
+    parser.add_argument("--out", type=str, metavar="FILE", help="Ends in .svg or .png; by default arch.svg beside it.")
+
+
+def _draw(options: Options) -> None:
+    from gradnas.report import draw
+
+    source = Path(options["folder"])
+    if source.is_file():
+        desc, default = ModelDesc.load(source), source.with_suffix(".svg")
+    else:
+        result = api.load(source)
+        desc, default = result.arch, result.folder / "arch.svg"
+    say(f"drawing: {draw(desc, options.get('out', default))}")
+
+
+def _add_list(parser: ArgumentParser) -> None:
+    parser.add_argument("kind", type=str, help=f"One of {', '.join(KINDS)}.")
+
+
+def _list(options: Options) -> None:
+    list_kind(options["kind"])
+
+
+RETRAIN_ALIASES: Aliases = {"--max-steps": ("--max_steps_per_epoch",)}
+_LAYERS = "A preset gives the first settings, a file wins over it, options win over both; defaults fill the rest."
+_OPTIONS_OF = "Options of spaces and strategies are given as --space.options.channels 8; `gradnas list` shows them."
+
+COMMANDS: Sequence[Command] = (
+    Command(
+        name="run",
+        usage="--preset NAME | --config FILE  [--KEY VALUE ...] [--out DIR] [--data SOURCE]",
+        summary="Search, then retrain, then compare with random search as far as set, then report.",
+        details=f"{_LAYERS} {_OPTIONS_OF}",
+        add_options=_add_run,
+        act=_run,
+        aliases=RUN_ALIASES,
+    ),
+    Command(
+        name="search",
+        usage="[--space NAME] [--strategy NAME] [--data SOURCE] [--epochs N] [--KEY VALUE ...] [--out DIR]",
+        summary="Search an architecture and report, without retraining.",
+        details=f"{_LAYERS} What a preset or file says of retraining and baseline is left out. {_OPTIONS_OF}",
+        add_options=_add_search,
+        act=_search,
+        aliases=SEARCH_ALIASES,
+    ),
+    Command(
+        name="retrain",
+        usage="FOLDER [--epochs N] [--channels N] [--cells N] [--KEY VALUE ...] [--out DIR]",
+        summary="Train the found architecture as a deeper, wider network, and test it.",
+        details="Settings not given take the defaults below, not those of the run.",
+        add_options=_add_retrain,
+        act=_retrain,
+        aliases=RETRAIN_ALIASES,
+    ),
+    Command(
+        name="resume",
+        usage="FOLDER",
+        summary="Continue an interrupted run with the settings stored in its folder.",
+        add_options=_add_folder,
+        act=_resume,
+    ),
+    Command(
+        name="draw",
+        usage="FOLDER [--out FILE.svg|FILE.png]",
+        summary="Draw the found architecture.",
+        add_options=_add_draw,
+        act=_draw,
+    ),
+    Command(
+        name="list",
+        usage="|".join(KINDS),
+        summary="List what there is to choose from.",
+        add_options=_add_list,
+        act=_list,
+    ),
+)

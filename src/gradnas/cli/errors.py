@@ -1,0 +1,58 @@
+"""What the command line tells its user when it cannot go on."""
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+EXPECTED = (ValueError, TypeError, KeyError, OSError, FloatingPointError, ImportError, MemoryError)
+"""Errors that the library explains; anything else is a fault of ours and keeps its traceback."""
+
+
+class UsageError(Exception):
+    """The command line itself is wrong: exit code 2."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The user stopped a run.
+
+    Args:
+        advice: How to go on.
+    """
+
+    def __init__(self, advice: str) -> None:
+        super().__init__(advice)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks, error numbers or the quotes that KeyError adds."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = str(error.strerror)
+        if error.filename is not None and os.fspath(error.filename) not in text:
+            text = f"{error.filename}: {text}"
+    return " ".join(text.split()) or type(error).__name__
+
+
+def nearest_option(option: str, known: list[str]) -> str:
+    """The question that names the options a user may have meant; empty when none is near."""
+    tail = option.lstrip("-").replace("-", "_").rpartition(".")[2]
+    same_tail = [name for name in known if "." in name and name.rpartition(".")[2] == tail]
+    close = get_close_matches(option, known, n=1, cutoff=0.75)
+    loose = get_close_matches(option, known, n=1, cutoff=0.5)
+    found = close or same_tail[:3] or loose
+    return f" Did you mean {' or '.join(found)}?" if found else ""
+
+
+def did_you_mean_command(name: str, known: list[str]) -> str:
+    """As :func:`nearest_option`, for names in quotes."""
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
+
+
+def resume_advice(folder: Path) -> str:
+    """How to go on with the run in a folder, if it has begun to be one."""
+    from gradnas.pipeline import RunFolder
+
+    if RunFolder(folder).is_run():
+        return f"interrupted. Continue with `gradnas resume {folder}`."
+    return "interrupted before anything was written."

@@ -1,0 +1,121 @@
+"""Options of the commands: made from the settings, short forms expanded, unknown ones refused with the nearest."""
+
+import argparse
+import dataclasses
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from gradnas.cli.errors import UsageError, nearest_option
+from gradnas.config.loading import readable
+
+Aliases = Mapping[str, tuple[str, ...]]
+"""Short form -> the options that all take its value."""
+
+OPTION_MAPPINGS = ("--space.options.", "--strategy.options.")
+"""What follows is up to the space or strategy, which checks it."""
+
+
+def new_parser(command: str, usage: str, description: str) -> ArgumentParser:
+    """A parser without abbreviations, which would turn a typing error into another setting."""
+    parser = ArgumentParser(
+        prog=f"gradnas {command}",
+        usage=f"gradnas {command} {usage}".rstrip(),
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
+        default_env=False,
+    )
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    return parser
+
+
+def add_settings(parser: ArgumentParser, kind: type, aliases: Aliases, skip: Sequence[str] = ()) -> None:
+    """Add one option per setting, documented by the docstrings.
+
+    Args:
+        parser: The parser.
+        kind: Dataclass of settings.
+        aliases: Short forms; those that are no settings must have been added for the help already.
+        skip: Settings to leave out.
+    """
+    parser.add_class_arguments(kind, fail_untyped=True, skip=set(skip))
+    parts = {f"--{name}" for name in _part_names(kind)}
+    for action in parser._actions:
+        if parts & set(action.option_strings):  # jsonargparse reads a file here; one --config is enough
+            short_for = [target for option in action.option_strings for target in aliases.get(option, ())]
+            action.metavar = short_for[0].rpartition(".")[2].upper() if short_for else None
+            action.help = f"Short for {short_for[0]}." if short_for else argparse.SUPPRESS
+        elif action.help and action.help != argparse.SUPPRESS:
+            action.help = re.sub(r"\bNone\b", "null", action.help.replace("``", ""))
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str], aliases: Aliases) -> dict[str, Any]:
+    """What the user gave, nothing else: nested plain values.
+
+    Raises:
+        UsageError: For an unknown option, naming the nearest, a missing value or one of the wrong type.
+    """
+    _refuse_unknown(parser, argv, aliases)
+    try:
+        values: dict[str, Any] = parser.parse_args(_expand(argv, aliases), defaults=False).as_dict()
+    except ArgumentError as error:
+        raise UsageError(_explain(error, parser)) from error
+    return values
+
+
+def _refuse_unknown(parser: ArgumentParser, argv: Sequence[str], aliases: Aliases) -> None:
+    hidden = {option for a in parser._actions if a.help == argparse.SUPPRESS for option in a.option_strings}
+    known = [option for a in parser._actions for option in a.option_strings if option not in hidden]
+    for token in argv:
+        option = token.partition("=")[0]
+        if not re.match(r"--?[A-Za-z]", option) or option in known or option in aliases:
+            continue
+        allowed = [prefix for prefix in OPTION_MAPPINGS if prefix[:-1] in known]
+        if not any(option.startswith(prefix) and option != prefix for prefix in allowed):
+            nearest = nearest_option(option, known) or f" See `{parser.prog} --help`."
+            raise UsageError(f"unknown option {option}.{nearest}")
+
+
+def _expand(argv: Sequence[str], aliases: Aliases) -> list[str]:
+    """Write short forms out. The value stays where it was, joined to the option by ``=``."""
+    expanded: list[str] = []
+    tokens = iter(argv)
+    for token in tokens:
+        option, equals, value = token.partition("=")
+        if option not in aliases:
+            expanded.append(token)
+            continue
+        if not equals:
+            following = next(tokens, None)
+            if following is None or re.match(r"--[A-Za-z]", following):
+                raise UsageError(f"option {option} needs a value.")
+            value = following
+        expanded += [f"{target}={value}" for target in aliases[option]]
+    return expanded
+
+
+def _explain(error: ArgumentError, parser: ArgumentParser) -> str:
+    text = str(error)
+    if text.startswith("unrecognized arguments: "):
+        return f"unexpected argument {text.removeprefix('unrecognized arguments: ')!r}. See `{parser.prog} --help`."
+    missing = re.match(r"argument (\S+): expected one argument", text)
+    if missing:
+        return f"option {missing[1]} needs a value."
+    required = re.match(r"the following arguments are required: (.*)", text)
+    if required:
+        return f"{parser.prog} needs {required[1].upper()}. Usage: {parser.usage}"
+    return f"option {readable(error, '--')}"
+
+
+def _part_names(kind: type, place: str = "") -> list[str]:
+    """Dotted names of the settings that are dataclasses themselves."""
+    hints = typing.get_type_hints(kind)
+    names = []
+    for name, hint in hints.items():
+        if dataclasses.is_dataclass(hint):
+            names += [f"{place}{name}", *_part_names(typing.cast("type", hint), f"{place}{name}.")]
+    return names

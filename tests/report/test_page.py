@@ -1,0 +1,285 @@
+"""Tests of ``page.py`` and the sections of the report."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gradnas.report import write_report
+
+FILES = (
+    "config.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "alphas.jsonl",
+    "arch.json",
+    "full_arch.json",
+    "baseline/arch.json",
+    "summary.json",
+)
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page; complains when elements are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.source = text
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.ids: list[str] = []
+        self.words = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open[-1:]:
+            self.words += data
+
+
+def page_of(folder: Path) -> Page:
+    return Page(write_report(folder).read_text(encoding="utf-8"))
+
+
+def change_summary(folder: Path, **changes: object) -> None:
+    path = folder / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_finished_run_has_every_section_and_its_numbers(run: Path) -> None:
+    page = page_of(run)
+    sections = {"result", "architecture", "search", "curves", "classes", "baseline", "reproduce"}
+    assert sections <= set(page.ids)
+    assert "problems" not in page.ids
+    for words in (
+        "97.21 %",
+        "95 % interval 96.87–97.52; 10,000 test images",
+        "96.58 %",
+        "+0.63 points",
+        "3.35 M",
+        "530 M",
+        "1 MAC = 2 FLOPs; convolutions and linear layers of one image",
+        "2 h 15 min",
+        "gradnas run --preset darts-cifar10 --seed 0 --out runs/darts",
+        "name: darts",
+        "most often taken for",
+    ):
+        assert words in page.words, words
+
+
+def test_page_loads_nothing_and_runs_nothing(run: Path) -> None:
+    page = page_of(run)
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "image", "use"} & set(page.tags)
+    assert not [n for n, _ in page.attributes if n.startswith("on") or n in ("src", "href", "xlink:href", "srcset")]
+    assert "http" not in page.source.replace('xmlns="http://www.w3.org/2000/svg"', "").replace("http-equiv", "")
+    assert "url(" not in page.source
+    assert "@import" not in page.source
+
+
+def test_phases_come_in_the_order_in_which_they_run(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    extra = json.dumps({"phase": "warm-up <b>", "epoch": 0, "train": {"loss": 1.0}, "val": None}) + "\n"
+    path.write_text(extra + "".join(reversed(lines)))
+    page = page_of(run)
+    titles = ["Search", "Retraining of the found network", "Retraining of the random baseline", "warm-up <b>"]
+    curves = page.words[page.words.index("Curves") :]
+    places = [curves.index(f"\n{title}\n") for title in titles]
+    assert places == sorted(places)
+
+
+def test_curve_has_one_point_per_epoch_and_gaps_where_the_loss_is_not_a_number(run: Path) -> None:
+    records = [
+        {"phase": "search", "epoch": e, "train": {"loss": float("nan") if e == 2 else 1.0 + e, "top1": 10.0 * e}}
+        for e in range(5)
+    ]
+    records.append({"phase": "search", "epoch": 4, "train": {"loss": 9.0, "top1": 50.0}})  # resumed: counts once
+    (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    page = page_of(run)
+    assert re.findall(r'class="curve" data-name="train" data-points="(\d+)"', page.source) == ["4", "5"]
+    assert "train 9" in page.words
+    assert "5 epochs. 1 epoch" in page.words
+    assert "1 epoch has a training loss that is not a finite number" in page.words
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_a_missing_section_and_no_error(run: Path, name: str) -> None:
+    (run / name).unlink()
+    page = page_of(run)
+    assert "problems" not in page.ids
+    said = {
+        "config.yaml": "There is no config.yaml",
+        "environment.json": "no readable environment.json",
+        "metrics.jsonl": "no readable metrics.jsonl",
+        "alphas.jsonl": "no readable alphas.jsonl",
+        "arch.json": "no readable arch.json",
+        "full_arch.json": "has not been grown for retraining",
+        "summary.json": "there is no test accuracy yet",
+    }
+    if name in said:
+        assert said[name] in page.words
+    else:
+        assert "baseline" not in page.ids
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("content", [b"", b"\x00\xff{", b"[1, 2", b"[[]]", b"null\n", b'{"a": 1}\n', b"[" * 100_000])
+def test_a_damaged_file_never_stops_the_report(run: Path, name: str, content: bytes) -> None:
+    (run / name).write_bytes(content)
+    page = page_of(run)
+    if (
+        content.strip()
+        and name != "config.yaml"
+        and not (content.startswith(b'{"a') and not name.endswith(("l", "arch.json")))
+    ):
+        assert "problems" in page.ids
+        assert name in page.words
+
+
+def test_damaged_lines_are_named_and_the_others_used(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    lines[3] = lines[3][:20]
+    path.write_text("\n".join(lines) + '\n{"phase": "retr')
+    page = page_of(run)
+    assert "metrics.jsonl, line 4 is not JSON; the line is left out here." in page.words
+    assert f"metrics.jsonl, line {len(lines) + 1} is incomplete; the run was interrupted while writing it" in page.words
+    assert "11 epochs" in page.words  # of the search, which had twelve
+
+
+def test_wrong_kinds_inside_good_json_are_ignored(run: Path) -> None:
+    change_summary(
+        run,
+        test_accuracy="97",
+        random_baseline_accuracy=True,
+        params=None,
+        macs=10**400,
+        n_test=-1,
+        test_accuracy_ci95=[1],
+        confusion=[[1, 2], [3]],
+        classes=7,
+        dataset=["x"],
+        genotype=3,
+    )
+    (run / "environment.json").write_text('{"command": null, "gpus": [1], "n": 3}')
+    page = page_of(run)
+    assert "confusion matrix of summary.json is not a square table" in page.words
+    assert "classes" not in page.ids
+
+
+def test_an_empty_folder_gives_a_page_that_says_so(tmp_path: Path) -> None:
+    assert "This run has no result yet." in page_of(tmp_path).words
+
+
+def test_a_search_that_was_not_retrained_claims_no_accuracy(search_only: Path) -> None:
+    page = page_of(search_only)
+    assert "has not been retrained yet, so there is no test accuracy" in page.words
+    assert "Test accuracy" not in page.words
+    assert "classes" not in page.ids
+
+
+def test_markup_in_any_text_is_shown_and_not_obeyed(run: Path) -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
+    classes = [evil, *(f"c{i}" for i in range(9))]
+    change_summary(
+        run, dataset=evil, strategy=evil, space=evil, classes=classes, genotype=evil, arch_hash=evil, seed=evil
+    )
+    (run / "environment.json").write_text(json.dumps({"command": evil, evil: evil}))
+    (run / "config.yaml").write_text(evil)
+    (run / "metrics.jsonl").write_text(json.dumps({"phase": evil, "epoch": 0, "train": {"loss": 1.0}}) + "\n")
+    path = run / "arch.json"
+    path.write_text(path.read_text().replace('"sep_conv_3x3"', json.dumps(evil)))
+    alphas = [json.loads(line) for line in (run / "alphas.jsonl").read_text().splitlines()]
+    for record in alphas:
+        for cell in record["cells"].values():
+            cell["ops"][0] = evil
+        record["cells"][evil] = record["cells"]["regular"]
+    (run / "alphas.jsonl").write_text("".join(json.dumps(record) + "\n" for record in alphas))
+    page = page_of(run)
+    assert not {"script", "img"} & set(page.tags)
+    assert "onerror" not in {name for name, _ in page.attributes}
+    assert page.words.count("<script>alert(1)</script>") > 8
+
+
+def test_same_folder_gives_the_same_bytes(run: Path) -> None:
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+
+
+def test_search_is_told_in_plain_words(run: Path) -> None:
+    words = page_of(run).words
+    assert re.search(
+        r"In 12 epochs the mean entropy of the mixing weights fell from 2\.08 to 1\.\d\d of at most 2\.08", words
+    )
+    assert "2 of 4 nodes of the regular cell read a skip connection (n2, n3); the longest path passes 2 nodes." in words
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.75, False), (0.8, True)])
+def test_mostly_parameter_free_cells_are_warned_about(run: Path, share: float, warned: bool) -> None:
+    path = run / "alphas.jsonl"
+    path.write_text(path.read_text().replace('"parameter_free": 0.6', f'"parameter_free": {share}'))
+    page = page_of(run)
+    assert ("warning" in page.ids) is warned
+    assert ("80% of the chosen operations have no weights" in page.words) is warned
+
+
+def test_kept_operations_are_framed_in_the_weight_maps(run: Path) -> None:
+    page = page_of(run)
+    assert page.source.count('class="stroke-mark"') == 16  # eight edges in each of two cells
+
+
+@pytest.mark.parametrize(
+    ("baseline", "sentence"),
+    [
+        (97.0, "does not show that the search found more than chance would"),
+        (98.0, "this search did not pay"),
+        (None, "cannot say what the search itself is worth"),
+    ],
+)
+def test_result_is_judged_against_the_baseline(run: Path, baseline: float | None, sentence: str) -> None:
+    assert sentence not in page_of(run).words
+    change_summary(run, random_baseline_accuracy=baseline)
+    assert sentence in page_of(run).words
+
+
+def test_interval_is_computed_from_the_test_images_when_it_is_not_stored(run: Path) -> None:
+    change_summary(run, test_accuracy=50.0, n_test=100, test_accuracy_ci95=None)
+    assert "95 % interval 40.38–59.62; 100 test images" in page_of(run).words  # Wilson's interval of 50 in 100
+
+
+def test_class_table_has_recall_and_precision_hardest_first(run: Path) -> None:
+    change_summary(run, confusion=[[8, 2], [1, 3]], classes=["cat", "dog"])
+    words = " ".join(page_of(run).words.split())
+    table = words[words.index("most often taken for") :]
+    assert table.startswith("most often taken for dog475.00 %60.00 %cat (1) cat1080.00 %88.89 %dog (2)")
+
+
+def test_many_classes_keep_the_page_small(run: Path) -> None:
+    n = 1000
+    change_summary(run, confusion=[[50 if i == j else 0 for j in range(n)] for i in range(n)], classes=None)
+    page = page_of(run)
+    assert "The matrix of 1000 classes is too large to draw" in page.words
+    assert len(page.source) < 2_000_000
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no run folder at .*nowhere"):
+        write_report(tmp_path / "nowhere")

@@ -1,0 +1,139 @@
+"""Golden trajectories: what the first 20 steps of a search on the digits give, in numbers.
+
+They pin the whole path, data order, initial weights, strategy and weight step, against changes that nobody meant to
+make. The searches run through the real ``ArchTrainer``, on the CPU and in float64.
+
+The files hold one line per step: the training loss, then every architecture parameter after the step. To write them
+again after a change that is meant to alter results:
+
+    PYTHONPATH=src python tests/strategies/test_golden.py
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gradnas.data import Augmentation, BatchLoader, DataLoaders, load_data, stratified_split
+from gradnas.foundation.seeds import seeded_initialization
+from gradnas.pipeline.arch_trainer import ArchTrainer
+from gradnas.spaces import DartsSpace
+from gradnas.strategies import Darts
+from gradnas.supergraph import Model
+from gradnas.training import OptimConf, TrainConf
+
+STEPS = 20
+BATCH = 8
+FOLDER = Path(__file__).parents[1] / "golden"
+COLUMNS = "training loss, then all architecture parameters after the step, in the order of model.all_owned()"
+
+# No max pooling: in the blank margin of a digit all nine values are equal, and which of them gets the gradient is
+# decided by the last bit of a convolution, which differs between machines.
+OPS = ("avg_pool_3x3", "skip_connect", "sep_conv_3x3", "none")
+
+# Where the order of additions differs, the trajectories drift apart. Measured as the largest difference of any number
+# relative to 1e-3, the size of the smallest alphas, or to the number itself where it is larger: TOLERANCE_EVIDENCE
+TOLERANCE = 1e-7
+
+
+class Float64(BatchLoader):
+    """Batches in the precision of the model."""
+
+    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        x, y = super().batch(epoch, index)
+        return x.double(), y
+
+
+class Recorder(ArchTrainer):
+    """Keeps a line for each step."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.losses: list[float] = []
+        self.lines: list[list[float]] = []
+        self.train_loss.register_forward_hook(lambda _, __, loss: self.losses.append(loss.item()))
+
+    def post_step(self, x: Tensor, y: Tensor) -> None:
+        super().post_step(x, y)
+        self.lines.append([self.losses[-1], *(value for a in self.alphas for value in a.tolist())])
+
+
+def trajectory(order: int, *, seed: int = 0, steps: int = STEPS) -> list[list[float]]:
+    data = load_data("digits")
+    kept, held_out = stratified_split(data.train.labels, 0.5, seed=seed)
+
+    def loader(which: Any, purpose: str) -> BatchLoader:
+        return Float64(
+            data.train.subset(which[:400]),
+            batch_size=BATCH,
+            normalization=data.normalization,
+            shuffle=True,
+            seed=seed,
+            purpose=purpose,
+            augmentation=Augmentation(crop_padding=1),
+        )
+
+    with seeded_initialization(seed, "golden"):
+        model = Model(DartsSpace(1, 8, 10, channels=2, cells=3, nodes=2, reductions=1, primitives=OPS).build(), affine=False)
+    conf = TrainConf(epochs=1, optimizer=OptimConf(), max_steps_per_epoch=steps)
+    trainer = Recorder(conf, model.double(), strategy=Darts(order), seed=seed)
+    trainer.fit(DataLoaders(train=loader(kept, "train"), alpha=loader(held_out, "alpha")))
+    return trainer.lines
+
+
+def golden_file(order: int) -> Path:
+    return FOLDER / f"darts_order{order}_digits.txt"
+
+
+def read(path: Path) -> list[list[float]]:
+    rows = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    return [[float(value) for value in row.split()] for row in rows]
+
+
+def write(path: Path, lines: list[list[float]]) -> None:
+    rows = [f"# {COLUMNS}", f"# torch {torch.__version__}", *(" ".join(map(repr, line)) for line in lines)]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def largest_difference(a: list[list[float]], b: list[list[float]]) -> float:
+    x, y = torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)
+    assert x.shape == y.shape
+    return float(((x - y).abs() / y.abs().clamp_min(1e-3)).max())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_search_on_the_digits_takes_the_recorded_steps(order: int) -> None:
+    assert largest_difference(trajectory(order), read(golden_file(order))) < TOLERANCE
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_golden_file_holds_twenty_steps_in_less_than_100_kb(order: int) -> None:
+    lines = read(golden_file(order))
+    assert len(lines) == STEPS
+    assert {len(line) for line in lines} == {1 + 2 * 5 * len(OPS)}
+    assert golden_file(order).stat().st_size < 100_000
+
+
+def test_golden_files_tell_the_orders_apart() -> None:
+    assert largest_difference(read(golden_file(1)), read(golden_file(2))) > 100 * TOLERANCE
+
+
+def test_golden_search_learns() -> None:
+    losses = [line[0] for line in read(golden_file(1))]
+    assert sum(losses[-5:]) < sum(losses[:5])
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_same_seed_repeats_the_search_bit_for_bit_and_another_does_not(order: int) -> None:
+    first = trajectory(order, steps=2)
+    torch.rand(3)  # whatever else draws from the global generator
+    assert trajectory(order, steps=2) == first
+    assert all(abs(a - b) > 1e-9 for a, b in zip(trajectory(order, seed=1, steps=2)[-1], first[-1], strict=True))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for chosen in (1, 2):
+        write(golden_file(chosen), trajectory(chosen))
