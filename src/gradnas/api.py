@@ -1,7 +1,7 @@
 """The ten-line path: search, retrain, load."""
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from gradnas.arch import ModelDesc, Shape
 from gradnas.config import (
     ComponentConf,
     DataConf,
+    PhaseConf,
     RetrainConf,
     RunConf,
     SearchConf,
@@ -20,10 +21,11 @@ from gradnas.config import (
     describe_space,
     describe_strategy,
 )
-from gradnas.data import DataSource, ImageSet, Normalization, from_dataset, load_data
+from gradnas.data import DataSource, ImageSet, Normalization, from_dataset, load_data, stratified_split
 from gradnas.data.source import default_augmentation
 from gradnas.foundation.names import did_you_mean
 from gradnas.pipeline import (
+    Experiment,
     RunContext,
     RunFolder,
     dataset_conf,
@@ -34,7 +36,7 @@ from gradnas.pipeline import (
     resolve_device,
 )
 from gradnas.spaces import ModelDescBuilder, with_changes
-from gradnas.strategies import Strategy
+from gradnas.strategies import MetaOptimizer, Strategy
 from gradnas.supergraph import Model
 from gradnas.training import Metrics
 
@@ -174,12 +176,12 @@ def search(
     )
     resolved = resolve_device(device)
     path = Path(out) if out is not None else _free_folder("search")
+    context = RunContext(data=data, val_set=held_out, seed=seed, device=resolved, resume=resume)
+    experiment = prepare(conf, context, space, strategy)
+    _refuse_early(experiment)
+    folder = _enter(path, conf, resume)
     with progress_listener(progress) as listener:
-        folder = _enter(path, conf, resume)
-        context = RunContext(
-            data=data, val_set=held_out, seed=seed, device=resolved, folder=folder, listener=listener, resume=resume
-        )
-        prepare(conf, context, space, strategy).run()
+        replace(experiment, context=replace(context, folder=folder, listener=listener)).run()
     return Result(folder.path, data=data)
 
 
@@ -234,17 +236,12 @@ def retrain(
     if train_set is not None:
         named = isinstance(train_set, (str, os.PathLike))
         conf = replace(conf, data=replace(conf.data, source=os.fspath(train_set) if named else None))  # type: ignore[arg-type]  # a path, as `named` says
+    context = RunContext(data=data, seed=conf.seed, device=resolve_device(conf.device), resume=resume)
+    experiment = prepare(conf, context)
+    _refuse_early(experiment, search=False)
     folder = _retrain_folder(found, conf, out, resume)
     with progress_listener(progress) as listener:
-        context = RunContext(
-            data=data,
-            seed=conf.seed,
-            device=resolve_device(conf.device),
-            folder=folder,
-            listener=listener,
-            resume=resume,
-        )
-        prepare(conf, context).retrain_only()
+        replace(experiment, context=replace(context, folder=folder, listener=listener)).retrain_only()
     return Result(folder.path, data=data)
 
 
@@ -266,7 +263,7 @@ def run(
     data, device = load_source(conf), resolve_device(conf.device)
     context = RunContext(data=data, seed=conf.seed, device=device)
     experiment = prepare(conf, context)
-    _refuse_early(conf, data, experiment.space)
+    _refuse_early(experiment)
     folder = _enter(Path(out) if out is not None else _free_folder("run"), conf, resume)
     with progress_listener(progress) as listener:
         running = replace(context, folder=folder, listener=listener, resume=resume)
@@ -281,7 +278,12 @@ def resume(folder: str | os.PathLike[str], *, progress: bool | None = None) -> R
         FileNotFoundError: When there is no run.
         ValueError: When the run used a data set object that only Python can give again.
     """
-    conf = RunFolder.open(folder).read_config()
+    stored = RunFolder.open(folder)
+    conf = stored.read_config()
+    if (stored / "arch.json").is_file() and not any((stored / "checkpoints").glob("search*")):
+        # a retraining into a folder of its own: what was found elsewhere must not be searched again
+        settings = {field.name: getattr(conf.retrain, field.name) for field in fields(conf.retrain)}
+        return retrain(folder, resume=True, progress=progress, **settings)
     return run(conf, out=folder, resume=True, progress=progress)
 
 
@@ -334,17 +336,41 @@ def _check_fits(space: ModelDescBuilder, data: DataSource) -> None:
         )
 
 
-def _refuse_early(conf: RunConf, data: DataSource, space: ModelDescBuilder) -> None:
+def _refuse_early(experiment: Experiment, *, search: bool = True) -> None:
     """What would fail in a late phase fails now, before anything is written or trained."""
-    if conf.retrain.epochs == 0:
-        return
-    large = conf.retrain
-    space.build(with_changes(space.settings, channels=large.channels, cells=large.cells, aux_weight=large.aux_weight))
-    if conf.retrain.batch_size > len(data.train):
-        raise ValueError(
-            f"fewer samples than the batch: {len(data.train)} training images, retrain.batch_size="
-            f"{conf.retrain.batch_size}. Lower retrain.batch_size."
+    conf, context, space, strategy = experiment.conf, experiment.context, experiment.space, experiment.strategy
+    if search:
+        needs_validation = not isinstance(strategy, MetaOptimizer) or strategy.bilevel
+        if needs_validation and context.val_set is None and conf.search.val_ratio == 0:
+            raise ValueError(
+                f"the strategy {conf.strategy.name!r} learns the architecture on held-out data, but there is none. "
+                "Set val_ratio above 0 or give a validation set."
+            )
+        _check_batches(conf.search, context, "search")
+    if conf.retrain.epochs > 0:
+        large = conf.retrain
+        space.build(
+            with_changes(space.settings, channels=large.channels, cells=large.cells, aux_weight=large.aux_weight)
         )
+        _check_batches(conf.retrain, context, "retrain")
+
+
+def _check_batches(conf: PhaseConf, context: RunContext, phase: str) -> None:
+    train, held_out = context.data.train, context.val_set
+    sizes = {"training": len(train)}
+    if held_out is None and conf.val_ratio > 0:
+        kept, rest = stratified_split(train.labels, conf.val_ratio, seed=context.seed)
+        sizes = {"training": len(kept), "validation": len(rest)}
+    elif held_out is not None:
+        sizes["validation"] = len(held_out)
+    for part, n in sizes.items():
+        if conf.batch_size > n and (part == "training" or isinstance(conf, SearchConf)):
+            raise ValueError(
+                f"fewer samples than the batch: {n} {part} images, {phase}.batch_size={conf.batch_size}. "
+                f"Lower {phase}.batch_size to at most {n}."
+            )
+    _, height, width = train.shape
+    replace(context.data.augmentation, cutout=conf.cutout).check_fits(height, width)
 
 
 def _enter(path: Path, conf: RunConf, resume: bool) -> RunFolder:
@@ -371,6 +397,11 @@ def _retrain_folder(found: Result, conf: RunConf, out: str | os.PathLike[str] | 
         raise FileExistsError(
             f"{folder.path} has a retrained network already. Choose another folder with out=…, or continue an "
             "interrupted retraining with resume=True. Nothing was overwritten."
+        )
+    if (folder / "full_arch.json").exists() and found.config.retrain != conf.retrain:
+        raise ValueError(
+            f"the retraining in {folder.path} has other settings: {found.config.retrain}. Continue it with those, or "
+            "choose another folder with out=…. Nothing was overwritten."
         )
     folder.write_config(conf)
     return folder

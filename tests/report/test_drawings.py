@@ -1,6 +1,7 @@
 """Tests of the drawings: ``cell_drawing.py``, ``network_drawing.py``, ``picture.py`` and what they stand on."""
 
 import ast
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,7 +11,7 @@ import gradnas.report
 from gradnas.arch import PUBLISHED, CellDesc, CellType, EdgeDesc, Genotype, ModelDesc, NodeDesc, OpDesc, concat_ids
 from gradnas.report import draw, draw_cell, draw_network
 from gradnas.report.cell_drawing import cell_scene
-from gradnas.report.scene import Box, Group, Label, text_width
+from gradnas.report.scene import Box, Group, Label, Scene, text_width
 from gradnas.spaces import DartsSpace
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -78,6 +79,11 @@ def test_every_merged_state_reaches_the_merge(name: str) -> None:
         assert {g.get("data-inputs") for g in groups} == {f"n{state - 2}" for state in concat_ids(cell)}
 
 
+@cache
+def placed_cells() -> list[tuple[CellDesc, Scene]]:
+    return [(cell, cell_scene(cell)) for cell in cells_to_place()]
+
+
 def cells_to_place() -> list[CellDesc]:
     published = [cell for g in PUBLISHED.values() for cell in network(g).cell_descs[1:3]]
     searched = list(DartsSpace().build().cell_descs[1:3])
@@ -93,8 +99,7 @@ def cells_to_place() -> list[CellDesc]:
 
 
 def test_no_two_boxes_overlap_and_every_text_lies_inside_the_picture() -> None:
-    for cell in cells_to_place():
-        scene = cell_scene(cell)
+    for cell, scene in placed_cells():
         groups = [item for item in scene.items if isinstance(item, Group)]
         boxes = [part for group in groups for part in group.items if isinstance(part, Box)]
         assert len(boxes) == sum(max(1, len(node.edges)) for node in cell.nodes()) + len(cell.nodes()) + 3
@@ -113,8 +118,8 @@ def test_no_two_boxes_overlap_and_every_text_lies_inside_the_picture() -> None:
 
 
 def test_every_label_of_an_edge_fits_into_its_box() -> None:
-    for cell in cells_to_place():
-        for edge in (item for item in cell_scene(cell).items if isinstance(item, Group) and item.kind == "edge"):
+    for _, scene in placed_cells():
+        for edge in (item for item in scene.items if isinstance(item, Group) and item.kind == "edge"):
             (box,) = (part for part in edge.items if isinstance(part, Box))
             for label in (part for part in edge.items if isinstance(part, Label)):
                 assert label.x - text_width(label.text, label.size) / 2 >= box.x
@@ -122,8 +127,8 @@ def test_every_label_of_an_edge_fits_into_its_box() -> None:
 
 
 def test_no_wire_of_an_edge_passes_through_a_label() -> None:
-    for cell in cells_to_place():
-        groups = [item for item in cell_scene(cell).items if isinstance(item, Group)]
+    for _, scene in placed_cells():
+        groups = [item for item in scene.items if isinstance(item, Group)]
         labels = [p for g in groups if g.kind == "edge" for p in g.items if isinstance(p, Box)]
         for group in groups:
             for part in group.items if group.kind in ("edge", "merged") else ():

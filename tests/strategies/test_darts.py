@@ -22,7 +22,7 @@ from gradnas.training import TrainConf
 
 F64 = torch.float64
 OPS = ("avg_pool_3x3", "skip_connect", "sep_conv_3x3", "none")
-SPACE = DartsSpace(1, 8, 4, channels=2, cells=3, nodes=2, reductions=1, primitives=OPS)
+SPACE = DartsSpace(1, 8, 4, channels=2, cells=3, nodes=1, reductions=1, primitives=OPS)
 SMALL = DartsSpace(1, 4, 3, channels=2, cells=2, nodes=1, reductions=0, primitives=("skip_connect", "sep_conv_3x3"))
 
 
@@ -101,7 +101,7 @@ def central_differences(model: Model, batch: Batch, h: float) -> Tensor:
     return torch.tensor(slopes, dtype=F64)
 
 
-# ------------------------------------------------------------------------------------------------------------ settings
+# ------------------------------------------------------------------------------------------------------------- settings
 
 
 @pytest.mark.parametrize("order", [0, 3, -1, "1", None])
@@ -163,12 +163,11 @@ def test_step_makes_as_many_passes_as_counted(order: int, passes: int) -> None:
     assert len(loss.sizes) == passes
 
 
-# --------------------------------------------------------------------------------------------------------- first order
+# ---------------------------------------------------------------------------------------------------------- first order
 
 
 def test_first_order_gradient_equals_central_differences_with_cells_sharing_parameters() -> None:
-    space = DartsSpace(1, 8, 4, channels=2, cells=3, nodes=1, reductions=1, primitives=OPS)
-    model, darts = supergraph(space), Darts(weight_decay=0.0, lr=0.0)
+    model, darts = supergraph(), Darts(weight_decay=0.0, lr=0.0)
     assert sum(cell.desc.trainables_from == 0 for cell in model.typed_cells()) == 2  # cells 0 and 2 share
     expected = central_differences(model, VAL, h=1e-5)
     prepared(model, darts)
@@ -257,7 +256,7 @@ def test_every_architecture_parameter_moves_and_stays_finite() -> None:
     assert all(a.isfinite().all() and (a != b).all() for a, b in zip(alphas_of(model), before, strict=True))
 
 
-# -------------------------------------------------------------------------------------------------------- second order
+# --------------------------------------------------------------------------------------------------------- second order
 
 
 def test_second_order_step_uses_the_hypergradient_of_the_live_optimizer() -> None:
@@ -370,7 +369,7 @@ def test_gradient_of_a_parameter_that_takes_no_part_is_zero() -> None:
     assert torch.equal(found[1], torch.zeros(3))
 
 
-# --------------------------------------------------------------------------------------------------- leaves no trace
+# ------------------------------------------------------------------------------------------------------ leaves no trace
 
 
 def traces(model: Model, optimizer: Optimizer) -> dict[str, Any]:
@@ -467,7 +466,7 @@ def test_random_draws_of_the_second_order_passes_leave_the_generators_as_they_we
     assert torch.equal(model.dropped.generator.get_state(), before[1])
 
 
-# ----------------------------------------------------------------------------------------------------------- refusals
+# ------------------------------------------------------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -528,7 +527,7 @@ def test_preparing_again_forgets_a_step_that_was_not_finite() -> None:
     darts.check()
 
 
-# ------------------------------------------------------------------------------------------------------ state, repetition
+# ---------------------------------------------------------------------------------------------------- state, repetition
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -586,7 +585,7 @@ def test_steps_after_a_restore_are_counted_from_the_stored_number() -> None:
         darts.check()
 
 
-# ---------------------------------------------------------------------------------------------------------- penalty
+# -------------------------------------------------------------------------------------------------------------- penalty
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.25])
@@ -613,7 +612,7 @@ def test_penalty_counts_a_member_of_a_list() -> None:
     assert torch.equal(extra[0].grad, torch.tensor([-1.0, 1.0], dtype=F64))
 
 
-# --------------------------------------------------------------------------------------------------- planted problems
+# ----------------------------------------------------------------------------------------------------- planted problems
 
 
 class Useless(Op):
@@ -633,14 +632,10 @@ def _useless(desc: OpDesc, affine: bool, arch_params: ArchParams | None) -> Op:
 
 
 def planted(primitives: tuple[str, str]) -> Model:
-    space = DartsSpace(
-        1, 4, 2, channels=2, cells=1, nodes=1, reductions=0, primitives=("identity", "skip_connect")
-    )
+    space = DartsSpace(1, 4, 2, channels=2, cells=1, nodes=1, reductions=0, primitives=("identity", "skip_connect"))
     registry: OpRegistry = space.registry
     registry.register_op("useless", _useless)
-    desc = space.build().map_ops(
-        lambda _, op: op.with_params(primitives=primitives) if op.name == "mixed_op" else op
-    )
+    desc = space.build().map_ops(lambda _, op: op.with_params(primitives=primitives) if op.name == "mixed_op" else op)
     torch.manual_seed(0)
     model = Model(desc, affine=False, registry=registry).double()
     for alpha in alphas_of(model):

@@ -35,7 +35,13 @@ class RandomFinalizers(Finalizers):
         *args: object,
         **kwargs: object,
     ) -> NodeDesc:
-        """Draw the edges of one node. The draw depends on seed, cell type and node only."""
+        """Draw the edges of one node. The draw depends on seed, cell type and node only.
+
+        Raises:
+            ValueError: For a negative limit.
+        """
+        if max_final_edges < 0:
+            raise ValueError(f"max_final_edges must be at least 0, got {max_final_edges}.")
         owner = kwargs.get("trainables_from", 0)
         assert isinstance(owner, int)
         draws = generator(self.seed, "random_finalizers", owner, node_index)

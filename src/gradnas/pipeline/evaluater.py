@@ -86,7 +86,8 @@ class Evaluater:
 
     def train_model(self, conf_train: RetrainConf, model: nn.Module, checkpoint: CheckPoint | None) -> Metrics:
         """Train to the end and test once; a finished checkpoint gives its stored metrics, test included."""
-        start = 0 if checkpoint is None or checkpoint_empty(checkpoint) else checkpoint["epoch"]
+        records = [] if checkpoint is None or checkpoint_empty(checkpoint) else checkpoint["metrics"]
+        start = records[-1]["epoch"] + 1 if records else 0  # the test of a finished training comes after its epochs
         listener = self.context.log_to(self.phase, start)
         trainer = Trainer(
             conf_train, model, checkpoint, phase=self.phase, seed=self.context.seed, listener=listener

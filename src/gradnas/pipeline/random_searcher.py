@@ -13,6 +13,7 @@ from gradnas.pipeline.searcher import ModelMetrics, Searcher, SearchResult
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer, RandomSearch
 from gradnas.supergraph import Model
+from gradnas.training import Metrics
 
 
 class RandomSearcher:
@@ -29,7 +30,7 @@ class RandomSearcher:
         self.seconds = 0.0  # wall-clock time of the members trained so far
 
     def search(self, conf_search: SearchConf, builder: ModelDescBuilder) -> SearchResult:
-        """The best member and the metrics of its brief training.
+        """The best member, the metrics of all members one after the other, and those of its own brief training.
 
         Raises:
             ValueError: When there is no validation data, or no member reached a finite score.
@@ -42,15 +43,16 @@ class RandomSearcher:
             searcher.registry = builder.registry
             epochs = self.strategy.epochs_each(conf_search.epochs)
             conf = replace(conf_search, epochs=epochs, validate_every_epochs=epochs)
-            outcome = searcher.train_model_desc(member, conf)
-            assert outcome is not None
             if searcher.get_data(conf).val is None:
                 raise ValueError("random search compares members on validation data; set val_ratio above 0.")
+            outcome = searcher.train_model_desc(member, conf)
+            assert outcome is not None
             scores.append(outcome.metrics.best_val_top1())
             trained.append(outcome)
             self.seconds += outcome.metrics.seconds()
         best = self.strategy.best(scores)
-        return SearchResult(members[best], trained[best].metrics, None)
+        records = [record for outcome in trained for record in outcome.metrics]
+        return SearchResult(members[best], Metrics(records), trained[best].metrics)
 
     def members(self, builder: ModelDescBuilder) -> list[ModelDesc]:
         """The random members, drawn from the seed."""

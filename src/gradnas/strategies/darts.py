@@ -177,9 +177,7 @@ def hypergradient(
     weights, alphas = list(ArchModule.nonarch_params(model, True)), list(model.all_owned().param_by_kind())
     if momentum_buffers is not None and len(momentum_buffers) != len(weights):
         raise ValueError(f"expected {len(weights)} momentum buffers, one per weight, got {len(momentum_buffers)}.")
-    step = SgdStep.uniform(
-        len(weights), lr=lr, momentum=momentum, weight_decay=weight_decay, buffers=momentum_buffers
-    )
+    step = SgdStep.uniform(len(weights), lr=lr, momentum=momentum, weight_decay=weight_decay, buffers=momentum_buffers)
 
     def loss(batch: Batch, *, full_precision: bool = False) -> Tensor:
         out = model(batch[0])

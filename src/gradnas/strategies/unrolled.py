@@ -101,7 +101,7 @@ class SgdStep:
         return changes
 
     def gains(self) -> list[float]:
-        """lr · kappa: how much the change of a weight answers to its gradient, with the sign turned."""
+        """Lr · kappa: how much the change of a weight answers to its gradient, with the sign turned."""
         kappas = []
         for mu, damp, nesterov, buffer in zip(self.momentum, self.dampening, self.nesterov, self.buffers, strict=True):
             if nesterov:
