@@ -398,10 +398,11 @@ def _retrain_folder(found: Result, conf: RunConf, out: str | os.PathLike[str] | 
             f"{folder.path} has a retrained network already. Choose another folder with out=…, or continue an "
             "interrupted retraining with resume=True. Nothing was overwritten."
         )
-    if (folder / "full_arch.json").exists() and found.config.retrain != conf.retrain:
+    begun = folder.read_config().retrain  # not found.config, which may be older than the retraining
+    if (folder / "full_arch.json").exists() and begun != conf.retrain:
         raise ValueError(
-            f"the retraining in {folder.path} has other settings: {found.config.retrain}. Continue it with those, or "
-            "choose another folder with out=…. Nothing was overwritten."
+            f"the retraining in {folder.path} has other settings: {begun}. Continue it with those, or choose another "
+            "folder with out=…. Nothing was overwritten."
         )
     folder.write_config(conf)
     return folder

@@ -154,7 +154,7 @@ def test_composite_edge_shows_its_parts_and_both_inputs() -> None:
     svg = draw_cell(with_first_node(plain, (multi_op(plain), plain.nodes()[1].edges[0])))
     assert ("n1", "multi_op", "s0, n0") in drawn_edges(svg)
     texts = [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
-    assert {"multi_op", "sep_conv_3x3 of input 0", "skip_connect of input 1"} <= set(texts)
+    assert {"multi_op", "sep_conv_3x3 of s0", "skip_connect of n0"} <= set(texts)
 
 
 def test_node_without_edges_shows_the_copy_it_is() -> None:

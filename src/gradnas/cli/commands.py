@@ -12,7 +12,7 @@ from gradnas import api
 from gradnas.arch import ModelDesc
 from gradnas.cli.errors import Interrupted, UsageError, did_you_mean_command, resume_advice
 from gradnas.cli.listing import KINDS, list_kind
-from gradnas.cli.options import Aliases, add_settings, new_parser
+from gradnas.cli.options import Aliases, add_option, add_settings, new_parser
 from gradnas.cli.output import say, say_result
 from gradnas.config import (
     RetrainConf,
@@ -74,12 +74,10 @@ class Command:
 
 
 def _add_sources(parser: ArgumentParser, default_out: str, max_steps_of: str) -> None:
-    parser.add_argument("--preset", type=str, help=f"Start from these settings: {', '.join(preset_names())}.")
-    parser.add_argument("--config", type=str, metavar="FILE", help="YAML file of settings; they win over the preset's.")
-    parser.add_argument("--out", type=str, metavar="DIR", help=f"Run folder, by default the next free {default_out}-N.")
-    parser.add_argument(
-        "--max-steps", type=int, metavar="N", help=f"Stop each epoch after N steps; short for {max_steps_of}."
-    )
+    add_option(parser, "--preset", str, "NAME", f"Start from these settings: {', '.join(preset_names())}.")
+    add_option(parser, "--config", str, "FILE", "YAML file of settings; they win over the preset's.")
+    add_option(parser, "--out", str, "DIR", f"Run folder, by default the next free {default_out}-N.")
+    add_option(parser, "--max-steps", int, "N", f"Stop each epoch after N steps; short for {max_steps_of}.")
 
 
 def _add_run(parser: ArgumentParser) -> None:
@@ -89,7 +87,7 @@ def _add_run(parser: ArgumentParser) -> None:
 
 def _add_search(parser: ArgumentParser) -> None:
     _add_sources(parser, "runs/search", "--search.max_steps_per_epoch")
-    parser.add_argument("--epochs", type=int, metavar="N", help="Short for --search.epochs.")
+    add_option(parser, "--epochs", int, "N", "Short for --search.epochs.")
     add_settings(parser, RunConf, SEARCH_ALIASES, skip=("retrain", "baseline"))
 
 
@@ -165,10 +163,10 @@ def _add_folder(parser: ArgumentParser) -> None:
 
 def _add_retrain(parser: ArgumentParser) -> None:
     _add_folder(parser)
-    parser.add_argument("--out", type=str, metavar="DIR", help="A new run folder; by default FOLDER gets the network.")
-    parser.add_argument("--data", type=str, help="Name or path of a data set, by default that of the search.")
-    parser.add_argument("--device", type=str, help="auto, cpu, cuda, …; by default that of the search.")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="Short for --max_steps_per_epoch.")
+    add_option(parser, "--out", str, "DIR", "A new run folder; by default FOLDER gets the network.")
+    add_option(parser, "--data", str, "SOURCE", "Name or path of a data set, by default that of the search.")
+    add_option(parser, "--device", str, "DEVICE", "auto, cpu, cuda, …; by default that of the search.")
+    add_option(parser, "--max-steps", int, "N", "Short for --max_steps_per_epoch.")
     add_settings(parser, RetrainConf, RETRAIN_ALIASES)
 
 
@@ -192,7 +190,7 @@ def _resume(options: Options) -> None:
 
 def _add_draw(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=str, help="A run folder, or an arch.json.")
-    parser.add_argument("--out", type=str, metavar="FILE", help="Ends in .svg or .png; by default arch.svg beside it.")
+    add_option(parser, "--out", str, "FILE", "Ends in .svg or .png; by default arch.svg in the run folder.")
 
 
 def _draw(options: Options) -> None:

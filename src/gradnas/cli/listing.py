@@ -23,7 +23,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def _components(known: Mapping[str, type]) -> Table:
-    rows = [[name, first_line(inspect.getdoc(kind)), _options(kind)] for name, kind in known.items()]
+    rows = [[name, first_sentence(inspect.getdoc(kind)), _options(kind)] for name, kind in known.items()]
     return ["name", "description", "options and defaults"], rows
 
 
@@ -77,7 +77,7 @@ def _ops() -> Table:
     rows = []
     for name in OPS.names():
         desc = OpDesc(name, settings, children=(part,), children_ins=(0,))  # type: ignore[arg-type]  # becomes Params
-        rows.append([name, first_line(inspect.getdoc(type(Op.create(desc, affine=True))))])
+        rows.append([name, first_sentence(inspect.getdoc(type(Op.create(desc, affine=True))))])
     return ["name", "description"], rows
 
 
@@ -90,9 +90,9 @@ KINDS: Mapping[str, Callable[[], Table]] = {
 }
 
 
-def first_line(docstring: str | None) -> str:
-    """The first line of a docstring without the marks of its markup."""
-    line = (docstring or "").split("\n", 1)[0]
+def first_sentence(docstring: str | None) -> str:
+    """The first sentence of a docstring's first line, without the marks of its markup."""
+    line = re.split(r"(?<=[a-z)}\d]\.) (?=[A-Z])", (docstring or "").split("\n", 1)[0])[0]
     return re.sub(r":\w+:`([^`]*)`", r"\1", line).replace("``", "")
 
 

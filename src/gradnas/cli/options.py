@@ -29,8 +29,15 @@ def new_parser(command: str, usage: str, description: str) -> ArgumentParser:
         allow_abbrev=False,
         default_env=False,
     )
-    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="Show the traceback of an error."
+    )
     return parser
+
+
+def add_option(parser: ArgumentParser, option: str, kind: type, metavar: str, text: str) -> None:
+    """Add an option of the command itself. Without it something else happens than taking a value, as the text says."""
+    parser.add_argument(option, type=kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
 
 
 def add_settings(parser: ArgumentParser, kind: type, aliases: Aliases, skip: Sequence[str] = ()) -> None:

@@ -23,7 +23,9 @@ def say_result(result: Result) -> None:
 
     run = read_run_folder(result.folder)
     for figure in headline(run):
-        say(f"{figure.name.lower() if figure.name != 'MACs' else figure.name}: {figure.value}{_note(figure.note)}")
+        name = figure.name if figure.name == "MACs" else figure.name.lower()
+        note = "" if figure.name in ("Search", "Retraining") else figure.note  # the machine: the user sits at it
+        say(f"{name}: {figure.value}{f' ({note})' if note else ''}")
     if result.summary.get("genotype"):
         say(f"genotype: {result.summary['genotype']}")
     report = result.folder / "report.html"
@@ -48,7 +50,3 @@ def say_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]])
     widths = [max((len(row[k]) for row in rows), default=0) for k in range(len(columns))]
     for row in rows:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _note(note: str) -> str:
-    return f" ({note})" if note else ""

@@ -84,7 +84,7 @@ def check_keys(values: Mapping[str, Any], kind: type, where: str, place: str = "
 
 
 def readable(error: Exception, prefix: str = "") -> str:
-    """A message of jsonargparse in one line: ``search.epochs must be int, got 'x'.``
+    """A message of jsonargparse in one line, such as ``search.epochs must be a whole number, got 'x'``.
 
     Args:
         error: What it raised.

@@ -13,7 +13,7 @@ from gradnas.foundation.files import write_atomic
 from gradnas.pipeline.context import RunContext
 from gradnas.spaces import ModelDescBuilder
 from gradnas.supergraph import Model
-from gradnas.training import CheckPoint, Metrics, Trainer, checkpoint_empty
+from gradnas.training import CheckPoint, Metrics, Trainer, first_unknown_epoch
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,7 @@ class Evaluater:
 
     def train_model(self, conf_train: RetrainConf, model: nn.Module, checkpoint: CheckPoint | None) -> Metrics:
         """Train to the end and test once; a finished checkpoint gives its stored metrics, test included."""
-        records = [] if checkpoint is None or checkpoint_empty(checkpoint) else checkpoint["metrics"]
-        start = records[-1]["epoch"] + 1 if records else 0  # the test of a finished training comes after its epochs
+        start = first_unknown_epoch(checkpoint)
         listener = self.context.log_to(self.phase, start)
         trainer = Trainer(
             conf_train, model, checkpoint, phase=self.phase, seed=self.context.seed, listener=listener

@@ -13,7 +13,7 @@ from gradnas.pipeline.context import RunContext
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer
 from gradnas.supergraph import Model
-from gradnas.training import Metrics, Trainer, checkpoint_empty
+from gradnas.training import Metrics, Trainer, first_unknown_epoch
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Searcher:
         if trainer_class is None:
             return self.finalize_model(model, finalizers), None
         checkpoint = self.context.checkpoint(self.phase)
-        start = 0 if checkpoint is None or checkpoint_empty(checkpoint) else checkpoint["epoch"]
+        start = first_unknown_epoch(checkpoint)
         trainer = trainer_class(
             conf_search,
             model,
@@ -131,7 +131,7 @@ class Searcher:
 
         model = self.context.model(build, f"{self.phase}.weights")
         checkpoint = self.context.checkpoint(self.phase)
-        start = 0 if checkpoint is None or checkpoint_empty(checkpoint) else checkpoint["epoch"]
+        start = first_unknown_epoch(checkpoint)
         listener = self.context.log_to(self.phase, start)
         trainer = Trainer(
             conf_train, model, checkpoint, phase=self.phase, seed=self.context.seed, listener=listener

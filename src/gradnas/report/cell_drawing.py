@@ -1,6 +1,6 @@
 """One cell as a graph from left to right: inputs, operations, nodes, merge."""
 
-from gradnas.arch import CellDesc, CellType, OpDesc, concat_ids, state_name
+from gradnas.arch import CellDesc, CellType, EdgeDesc, OpDesc, concat_ids, state_name
 from gradnas.report.cell_layout import CellLayout, EdgePlace, place_cell
 from gradnas.report.palette import FAMILIES, candidates, family
 from gradnas.report.scene import Box, Group, Item, Label, Path, Scene, arrow_head, line, moved, shortened, text_width
@@ -33,7 +33,7 @@ def draw_cell(cell: CellDesc, *, title: str | None = None) -> str:
 def cell_scene(cell: CellDesc, *, title: str | None = None) -> Scene:
     """What :func:`draw_cell` paints."""
     n_nodes = len(cell.nodes())
-    lines = [[_label_lines(edge.op_desc) for edge in node.edges] or [["copy"]] for node in cell.nodes()]
+    lines = [[_label_lines(edge) for edge in node.edges] or [["copy"]] for node in cell.nodes()]
     layout = place_cell(cell, [[len(label) for label in node] for node in lines])
     label_width = max(text_width(text, _TEXT) for node in lines for label in node for text in label) + 16
     pitch = _GAP + label_width + _LEAD + _NODE
@@ -90,14 +90,15 @@ def _op_words(op: OpDesc) -> str:
     return f"{len(names)} candidates" if names else f"{op.name}{inside}"
 
 
-def _label_lines(op: OpDesc) -> list[str]:
+def _label_lines(edge: EdgeDesc) -> list[str]:
     """What stands on an edge: the op, its stride when it halves the map, and the parts of a composite."""
+    op = edge.op_desc
     stride = f" /{op.stride}" if op.stride != 1 else ""
     names = candidates(op)
     if names:
         return [f"{len(names)} candidates{stride}"]
     children = [
-        f"{shortened(child.name, _LONGEST_NAME - 6)} of input {port}"
+        f"{shortened(child.name, _LONGEST_NAME - 6)} of {state_name(edge.input_ids[port])}"
         for child, port in zip(op.children or (), op.children_ins or (), strict=True)
     ]
     return [shortened(op.name, _LONGEST_NAME) + stride, *children]

@@ -12,6 +12,7 @@ from itertools import permutations
 from gradnas.arch import CellDesc, concat_ids
 
 ROW = 30.0  # height of a row, in pixels
+_PORT = 16.0  # between the inputs of one label
 BAND_GAP = 12.0  # between the rows of two nodes
 _MOST_SEARCHED = 5  # nodes; 5! orders are tried in a few hundredths of a second, more would be felt
 
@@ -135,9 +136,9 @@ def _edge_places(
         top += n_rows[index] * ROW
     places = []
     for index, ids in enumerate(read):
-        step = n_rows[index] * ROW / len(ids)
+        middle = tops[index] + n_rows[index] * ROW / 2
         ranks = {state: rank for rank, state in enumerate(sorted(ids, key=lambda state: state_y[state]))}
-        rows = tuple(tops[index] + step * (ranks[state] + 0.5) for state in ids)
+        rows = tuple(middle + _PORT * (ranks[state] - (len(ids) - 1) / 2) for state in ids)
         places.append(
             EdgePlace(node=node, index=index, input_ids=ids, rows=rows, n_rows=n_rows[index], top=tops[index])
         )

@@ -3,6 +3,7 @@
 from gradnas.training.checkpoint import CheckPoint as CheckPoint
 from gradnas.training.checkpoint import checkpoint_empty as checkpoint_empty
 from gradnas.training.checkpoint import create_checkpoint as create_checkpoint
+from gradnas.training.checkpoint import first_unknown_epoch as first_unknown_epoch
 from gradnas.training.listener import Listener as Listener
 from gradnas.training.listener import Progress as Progress
 from gradnas.training.listener import Silence as Silence

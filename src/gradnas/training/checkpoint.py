@@ -134,3 +134,13 @@ def create_checkpoint(path: str | os.PathLike[str] | None, resume: bool) -> Chec
 def checkpoint_empty(checkpoint: CheckPoint | None) -> bool:
     """True for None or no content."""
     return checkpoint is None or checkpoint.is_empty()
+
+
+def first_unknown_epoch(checkpoint: CheckPoint | None) -> int:
+    """The first epoch of which a trainer's checkpoint has no record: logs are cut back to it before a run goes on.
+
+    The record of the test comes after the last epoch and counts as one more.
+    """
+    if checkpoint is None or checkpoint.is_empty():
+        return 0
+    return 1 + max((int(record["epoch"]) for record in checkpoint["metrics"]), default=-1)

@@ -1,0 +1,164 @@
+"""Tests of ``src/gradnas/pipeline/evaluater.py``."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gradnas.arch import ModelDesc
+from gradnas.data import BatchLoader
+from gradnas.ops import DropPath_
+from gradnas.pipeline import Evaluater, RunFolder, load_weights
+from gradnas.pipeline.evaluater import save_weights
+from gradnas.pipeline.random_searcher import random_member
+from gradnas.supergraph import Model
+
+
+def with_found(tools: Any, name: str = "run") -> RunFolder:
+    folder = tools.folder(name)
+    random_member(Model(tools.space.build(), affine=False), 0, 0).save(folder / "arch.json")
+    return folder
+
+
+def evaluate(tools: Any, folder: RunFolder, *, resume: bool = False, listener: Any = None, **settings: Any) -> Any:
+    more = {} if listener is None else {"listener": listener}
+    return Evaluater(tools.context(folder, resume=resume, **more)).evaluate(tools.retrain_conf(**settings), tools.space)
+
+
+def test_network_has_the_wanted_size_and_the_found_cells(tools: Any) -> None:
+    folder = with_found(tools)
+    model = Evaluater(tools.context(folder)).create_model(tools.retrain_conf(channels=4, cells=5), tools.space)
+    found = ModelDesc.load(folder / "arch.json")
+    assert len(model.typed_cells()) == 5
+    assert model.desc.conf_model_desc.model_stems.init_node_ch == 4
+    assert model.desc.genotype() == found.genotype()
+    assert ModelDesc.load(folder / "full_arch.json") == model.desc
+
+
+def test_network_has_affine_norms_and_drop_path(tools: Any) -> None:
+    model = Evaluater(tools.context(with_found(tools))).create_model(tools.retrain_conf(), tools.space)
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all(norm.affine for norm in norms)
+    assert any(isinstance(m, DropPath_) for m in model.modules())
+
+
+def test_description_in_another_file_is_used(tools: Any, tmp_path: Path) -> None:
+    folder = tools.folder()
+    random_member(Model(tools.space.build(), affine=False), 0, 1).save(tmp_path / "other.json")
+    Evaluater(tools.context(folder)).create_model(
+        tools.retrain_conf(), tools.space, tmp_path / "other.json", tmp_path / "full.json"
+    )
+    assert ModelDesc.load(tmp_path / "full.json").genotype() == ModelDesc.load(tmp_path / "other.json").genotype()
+    assert not (folder / "full_arch.json").exists()
+
+
+def test_missing_description_says_which_run_should_have_made_it(tools: Any) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no found architecture at .*arch\.json; the search of this run"):
+        evaluate(tools, tools.folder())
+
+
+def test_description_of_a_newer_version_is_refused(tools: Any) -> None:
+    folder = with_found(tools)
+    text = (folder / "arch.json").read_text()
+    assert '"schema": 1' in text or '"version": 1' in text or '"format_version": 1' in text
+    newer = text.replace('version": 1', 'version": 99', 1).replace('"schema": 1', '"schema": 99', 1)
+    (folder / "arch.json").write_text(newer)
+    with pytest.raises(ValueError, match="99"):
+        evaluate(tools, folder)
+    assert not (folder / "full_arch.json").exists()
+
+
+def test_result_holds_metrics_network_and_confusion(tools: Any) -> None:
+    folder = with_found(tools)
+    result = evaluate(tools, folder)
+    assert [record.epoch for record in result.train_metrics] == [0, 1, 2]
+    assert result.train_metrics.test is not None
+    assert int(result.confusion.sum()) == 20
+    hits = 100 * float(result.confusion.diagonal().sum()) / 20
+    assert result.train_metrics.test.top1 == pytest.approx(hits)
+
+
+def test_test_set_is_read_once_and_after_everything_else(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    original = BatchLoader.batches
+
+    def noting(self: BatchLoader, *args: Any, **kwargs: Any) -> Any:
+        read.append(self._purpose)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(BatchLoader, "batches", noting)
+    evaluate(tools, with_found(tools), val_ratio=0.25)
+    assert read == ["retrain.train", "retrain.val"] * 2 + ["retrain.test"]
+
+
+def test_validation_happens_only_when_asked_for(tools: Any) -> None:
+    metrics = evaluate(tools, with_found(tools)).train_metrics
+    assert all(record.val is None for record in metrics)
+
+
+def test_saved_weights_are_those_of_the_network(tools: Any) -> None:
+    folder = with_found(tools)
+    result = evaluate(tools, folder)
+    again = Model(ModelDesc.load(folder / "full_arch.json"), droppath=True, affine=True)
+    load_weights(again, folder / "weights.safetensors")
+    x = tools.source.test.images
+    assert torch.equal(result.model.eval()(x)[0], again.eval()(x)[0])
+
+
+def test_resuming_a_finished_training_changes_no_file(tools: Any) -> None:
+    folder = with_found(tools)
+    first = evaluate(tools, folder)
+    before = {p.name: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()}
+    again = evaluate(tools, folder, resume=True)
+    assert list(again.train_metrics) == list(first.train_metrics)
+    assert torch.equal(again.confusion, first.confusion)
+    assert {p.name: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("epoch", [1, 2], ids=["while training", "while testing"])
+def test_interrupted_retraining_leaves_the_files_of_an_uninterrupted_one(
+    tools: Any, without_seconds: Any, epoch: int
+) -> None:
+    whole, parts = with_found(tools, "whole"), with_found(tools, "parts")
+    evaluate(tools, whole, drop_path=0.3)
+    with pytest.raises(tools.killed):
+        evaluate(tools, parts, drop_path=0.3, listener=tools.kill_after("retrain", epoch))
+    evaluate(tools, parts, drop_path=0.3, resume=True)
+    assert (whole / "weights.safetensors").read_bytes() == (parts / "weights.safetensors").read_bytes()
+    assert without_seconds(whole.read_lines("metrics.jsonl")) == without_seconds(parts.read_lines("metrics.jsonl"))
+
+
+def test_files_of_a_second_network_lie_in_its_own_folder(tools: Any) -> None:
+    folder = tools.folder()
+    (folder / "baseline").mkdir()
+    random_member(Model(tools.space.build(), affine=False), 0, 0).save(folder / "baseline" / "arch.json")
+    Evaluater(tools.context(folder), phase="baseline_retrain", subfolder="baseline").evaluate(
+        tools.retrain_conf(), tools.space
+    )
+    assert (folder / "baseline" / "weights.safetensors").is_file()
+    assert not (folder / "weights.safetensors").exists()
+    assert len(folder.metrics("baseline_retrain")) == 3
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no weights at .*; the run has not been retrained"):
+        load_weights(torch.nn.Linear(2, 2), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense" * 9])
+def test_damaged_weights_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="does not hold the weights of this network"):
+        load_weights(torch.nn.Linear(2, 2), tmp_path / "w.safetensors")
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_weights(torch.nn.Linear(2, 3), tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="does not hold the weights of this network"):
+        load_weights(torch.nn.Linear(2, 2), tmp_path / "w.safetensors")
+
+
+def test_evaluater_without_a_folder_says_so(tools: Any) -> None:
+    with pytest.raises(ValueError, match="give the run a folder"):
+        Evaluater(tools.context()).create_model(tools.retrain_conf(), tools.space)

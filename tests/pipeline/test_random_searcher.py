@@ -1,0 +1,86 @@
+"""Tests of ``src/gradnas/pipeline/random_searcher.py``."""
+
+from typing import Any
+
+import pytest
+
+from gradnas.costs import count_macs
+from gradnas.pipeline import RandomSearcher
+from gradnas.pipeline.random_searcher import equal_budget_epochs, random_member
+from gradnas.strategies import Darts, RandomSearch
+from gradnas.supergraph import Model
+
+
+def test_member_with_the_best_validation_wins(tools: Any) -> None:
+    folder = tools.folder()
+    searcher = RandomSearcher(tools.context(folder), RandomSearch(samples=3, epochs=1))
+    result = searcher.search(tools.search_conf(), tools.space)
+    scores = [folder.metrics(f"search_{i}")[-1].val.top1 for i in range(3)]
+    assert result.model_desc == searcher.members(tools.space)[scores.index(max(scores))]
+    assert result.search_metrics.best_val_top1() == max(scores)
+    assert result.train_metrics.best_val_top1() == max(scores)
+
+
+def test_time_is_that_of_all_members(tools: Any) -> None:
+    searcher = RandomSearcher(tools.context(), RandomSearch(samples=2, epochs=1))
+    result = searcher.search(tools.search_conf(), tools.space)
+    assert [record.phase for record in result.search_metrics] == ["search_0", "search_1"]
+    assert result.search_metrics.seconds() == pytest.approx(searcher.seconds)
+
+
+def test_members_follow_from_the_seed_and_differ(tools: Any) -> None:
+    def members(seed: int) -> list[Any]:
+        return RandomSearcher(tools.context(seed=seed), RandomSearch(samples=4)).members(tools.space)
+
+    assert members(0) == members(0)
+    assert members(0) != members(1)
+    assert len({member.hash() for member in members(0)}) > 1
+
+
+def test_members_are_legal(tools: Any) -> None:
+    for member in RandomSearcher(tools.context(), RandomSearch(samples=4)).members(tools.space):
+        for cell in member.cell_descs:
+            for node in cell.nodes():
+                assert len(node.edges) == 2
+                assert all(edge.op_desc.name != "none" for edge in node.edges)
+                assert node.edges[0].input_ids != node.edges[1].input_ids
+
+
+def test_member_does_not_depend_on_how_many_there_are(tools: Any) -> None:
+    supergraph = Model(tools.space.build(), affine=False)
+    assert (
+        random_member(supergraph, 0, 2) == RandomSearcher(tools.context(), RandomSearch(samples=3)).members(tools.space)[2]
+    )
+
+
+def test_without_validation_nothing_is_trained(tools: Any) -> None:
+    folder = tools.folder()
+    searcher = RandomSearcher(tools.context(folder), RandomSearch(samples=2))
+    with pytest.raises(ValueError, match="compares members on validation data; set val_ratio above 0"):
+        searcher.search(tools.search_conf(val_ratio=0.0), tools.space)
+    assert not (folder / "metrics.jsonl").exists()
+
+
+def test_epochs_of_the_search_are_shared_among_the_members(tools: Any) -> None:
+    folder = tools.folder()
+    RandomSearcher(tools.context(folder), RandomSearch(samples=2)).search(tools.search_conf(epochs=4), tools.space)
+    assert [len(folder.metrics(f"search_{i}")) for i in range(2)] == [2, 2]
+
+
+@pytest.mark.parametrize(("order", "passes"), [(1, 5), (2, 13)])
+def test_equal_budget_is_that_of_the_multiply_adds(tools: Any, order: int, passes: int) -> None:
+    # A step of order 1: two forwards, one backward for the weights (2), one for the mixing weights (1).
+    # Order 2: five forwards, three weight backwards, two of the mixing weights.
+    supergraph = Model(tools.space.build(), affine=False)
+    members = RandomSearcher(tools.context(), RandomSearch(samples=3)).members(tools.space)
+    of_members = sum(count_macs(Model(member), (1, 8, 8)) for member in members)
+    budget = count_macs(supergraph, (1, 8, 8)) * passes * 20
+    epochs = equal_budget_epochs(supergraph, members, Darts(order), 20, tools.space.registry)
+    assert epochs == budget // (3 * of_members)
+    assert epochs * 3 * of_members <= budget < (epochs + 1) * 3 * of_members
+
+
+def test_budget_is_never_below_one_epoch(tools: Any) -> None:
+    supergraph = Model(tools.space.build(), affine=False)
+    members = RandomSearcher(tools.context(), RandomSearch(samples=3)).members(tools.space) * 50
+    assert equal_budget_epochs(supergraph, members, Darts(), 1, tools.space.registry) == 1
