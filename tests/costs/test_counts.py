@@ -1,4 +1,7 @@
-"""Tests of ``src/gradnas/costs/counts.py``. Counting rule: convolutions and linear layers of one image, 1 MAC = 2 FLOPs."""
+"""Tests of ``src/gradnas/costs/counts.py``.
+
+Counting rule: convolutions and linear layers of one image, 1 MAC = 2 FLOPs.
+"""
 
 import pytest
 import torch
@@ -80,7 +83,7 @@ def test_parameters_on_imagenet_are_the_published_networks() -> None:
 
 def test_auxiliary_tower_costs_no_multiply_adds() -> None:
     plain, with_tower = (
-        Model(DartsSpace(1, 32, 10, channels=2, cells=3, reductions=1).from_genotype(DARTS_V2, aux_weight=weight))
+        Model(DartsSpace(1, 32, 10, channels=2, cells=6, reductions=2).from_genotype(DARTS_V2, aux_weight=weight))
         for weight in (0.0, 0.4)
     )
     assert len(with_tower.aux_towers) == 1

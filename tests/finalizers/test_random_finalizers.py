@@ -109,6 +109,16 @@ def test_nodes_draw_independently_of_each_other(cell: Cell) -> None:
     assert chi_square(pairs, outcomes) < bound(outcomes)
 
 
+def test_draw_depends_on_the_place_of_the_node(cell: Cell) -> None:
+    node, desc = cell.nodes[2], cell.desc.nodes()[2]
+    assert isinstance(node, nn.ModuleList)
+    here, there = (
+        [picks(RandomFinalizers(seed).finalize_node(node, n, desc, 2, trainables_from=0)) for seed in range(20)]
+        for n in (2, 3)
+    )
+    assert sum(a == b for a, b in zip(here, there, strict=True)) < 10
+
+
 def test_pairs_are_uniform_when_one_edge_may_be_drawn_twice(cell: Cell) -> None:
     pairs = list(product(OPS[1:], range(4)))
     outcomes = [frozenset(two) for two in combinations(pairs, 2)]

@@ -70,9 +70,7 @@ class Tools:
         return replace(SearchConf(epochs=2, batch_size=8, max_steps_per_epoch=2), **changes)
 
     def retrain_conf(self, **changes: Any) -> RetrainConf:
-        return replace(
-            RetrainConf(epochs=2, batch_size=8, max_steps_per_epoch=2, channels=2, cells=3), **changes
-        )
+        return replace(RetrainConf(epochs=2, batch_size=8, max_steps_per_epoch=2, channels=2, cells=3), **changes)
 
     def conf(self, **changes: Any) -> RunConf:
         options = {"channels": 2, "cells": 3, "nodes": 2, "reductions": 1, "primitives": self.primitives}

@@ -161,7 +161,7 @@ def test_strategy_sees_the_batch_of_the_weight_step(tools: Any) -> None:
 
 def test_bilevel_strategy_without_validation_is_refused(tools: Any) -> None:
     trainer = ArchTrainer(tools.search_conf(val_ratio=0.0), supergraph(tools), strategy=Darts())
-    with pytest.raises(ValueError, match="Darts learns the architecture on held-out data.*Set val_ratio above 0"):
+    with pytest.raises(ValueError, match=r"Darts learns the architecture on held-out data.*Set val_ratio above 0"):
         trainer.fit(data(tools, val_ratio=0.0))
 
 

@@ -1,5 +1,6 @@
 """Tests of ``src/gradnas/pipeline/evaluater.py``."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,9 @@ def test_missing_description_says_which_run_should_have_made_it(tools: Any) -> N
 
 def test_description_of_a_newer_version_is_refused(tools: Any) -> None:
     folder = with_found(tools)
-    text = (folder / "arch.json").read_text()
-    assert '"schema": 1' in text or '"version": 1' in text or '"format_version": 1' in text
-    newer = text.replace('version": 1', 'version": 99', 1).replace('"schema": 1', '"schema": 99', 1)
-    (folder / "arch.json").write_text(newer)
+    document = json.loads((folder / "arch.json").read_text())
+    key = next(name for name in document if "version" in name)
+    (folder / "arch.json").write_text(json.dumps({**document, key: 99}))
     with pytest.raises(ValueError, match="99"):
         evaluate(tools, folder)
     assert not (folder / "full_arch.json").exists()
@@ -102,8 +102,10 @@ def test_saved_weights_are_those_of_the_network(tools: Any) -> None:
     result = evaluate(tools, folder)
     again = Model(ModelDesc.load(folder / "full_arch.json"), droppath=True, affine=True)
     load_weights(again, folder / "weights.safetensors")
+    ours, theirs = result.model.state_dict(), again.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     x = tools.source.test.images
-    assert torch.equal(result.model.eval()(x)[0], again.eval()(x)[0])
+    torch.testing.assert_close(result.model.eval()(x)[0], again.eval()(x)[0])  # one of them is in channels_last
 
 
 def test_resuming_a_finished_training_changes_no_file(tools: Any) -> None:
@@ -142,7 +144,7 @@ def test_files_of_a_second_network_lie_in_its_own_folder(tools: Any) -> None:
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no weights at .*; the run has not been retrained"):
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*; the run has not been retrained"):
         load_weights(torch.nn.Linear(2, 2), tmp_path / "w.safetensors")
 
 

@@ -95,7 +95,7 @@ def test_full_disk_leaves_the_old_summary(folder: RunFolder, monkeypatch: pytest
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="cannot write .*summary"):
+    with pytest.raises(OSError, match=r"cannot write .*summary"):
         folder.write_json("summary.json", 2)
     assert folder.read_json("summary.json") == 1
 

@@ -1,6 +1,7 @@
 """Tests of ``src/gradnas/pipeline/searcher.py``."""
 
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_entropy_in_the_log_is_that_of_the_logged_alphas(found: Any) -> None:
 
 def test_changed_edges_in_the_log_compare_with_the_line_before(found: Any) -> None:
     lines = found[1].read_lines("alphas.jsonl")
-    for before, after in zip(lines, lines[1:], strict=False):
+    for before, after in pairwise(lines):
         changed = 0
         for cell_type in ("regular", "reduction"):
             pairs = zip(implied(before, cell_type), implied(after, cell_type), strict=True)

@@ -1,6 +1,6 @@
 """Tests of ``src/gradnas/spaces/builder.py``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -37,7 +37,7 @@ CHEAP = ("skip_connect", "max_pool_3x3", "dil_conv_3x3", "none")
 CONF = ModelDescConf(dataset=DatasetConf(channels=3, image_size=(32, 32), n_classes=10))
 SMALL = Genotype(
     normal=[("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_3x3", 2), ("avg_pool_3x3", 0)],
-    normal_concat=[3],
+    normal_concat=[2],
     reduce=[("max_pool_3x3", 1), ("skip_connect", 0), ("none", 0), ("sep_conv_3x3", 2)],
     reduce_concat=[3, 2],
 )
@@ -172,16 +172,21 @@ def imagenet(**changes: object) -> ModelDesc:
 
 
 @pytest.mark.parametrize(
-    ("desc", "reductions", "channels", "sizes", "halving"),
+    ("network", "reductions", "channels", "sizes", "halving"),
     [
-        (cifar(), [6, 13], (36, 72, 144), (32, 16, 8), [7, 14]),
-        (imagenet(), [4, 9], (48, 96, 192), (28, 14, 7), [0, 5, 10]),
+        (cifar, [6, 13], (36, 72, 144), (32, 16, 8), [7, 14]),
+        (imagenet, [4, 9], (48, 96, 192), (28, 14, 7), [0, 5, 10]),
     ],
     ids=["cifar", "imagenet"],
 )
 def test_cells_of_an_evaluation_network(
-    desc: ModelDesc, reductions: list[int], channels: Sequence[int], sizes: Sequence[int], halving: list[int]
+    network: Callable[[], ModelDesc],
+    reductions: list[int],
+    channels: Sequence[int],
+    sizes: Sequence[int],
+    halving: list[int],
 ) -> None:
+    desc = network()
     found = [cell.id for cell in desc.cell_descs if cell.cell_type is CellType.Reduction]
     assert found == reductions
     for cell in desc.cell_descs:
@@ -194,22 +199,26 @@ def test_cells_of_an_evaluation_network(
 
 
 @pytest.mark.parametrize(
-    ("desc", "inputs"),
+    ("network", "inputs"),
     [
-        (cifar(), [(108, 108), (108, 144), (144, 144), (144, 144)]),
-        (imagenet(), [(48, 48), (48, 192), (192, 192), (192, 192)]),
+        (cifar, [(108, 108), (108, 144), (144, 144), (144, 144)]),
+        (imagenet, [(48, 48), (48, 192), (192, 192), (192, 192)]),
     ],
     ids=["cifar", "imagenet"],
 )
-def test_channels_into_the_first_cells(desc: ModelDesc, inputs: list[tuple[int, int]]) -> None:
+def test_channels_into_the_first_cells(network: Callable[[], ModelDesc], inputs: list[tuple[int, int]]) -> None:
+    desc = network()
     found = [tuple(stem.conv.ch_in for stem in cell.stems) for cell in desc.cell_descs[:4]]
     assert found == inputs
 
 
 @pytest.mark.parametrize(
-    ("desc", "place", "channels", "stride"), [(cifar(), 13, 576, 3), (imagenet(), 9, 768, 2)], ids=["cifar", "imagenet"]
+    ("network", "place", "channels", "stride"), [(cifar, 13, 576, 3), (imagenet, 9, 768, 2)], ids=["cifar", "imagenet"]
 )
-def test_auxiliary_tower_of_an_evaluation_network(desc: ModelDesc, place: int, channels: int, stride: int) -> None:
+def test_auxiliary_tower_of_an_evaluation_network(
+    network: Callable[[], ModelDesc], place: int, channels: int, stride: int
+) -> None:
+    desc = network()
     towers = {i: tower for i, tower in enumerate(desc.aux_tower_descs) if tower is not None}
     assert list(towers) == [place]
     assert (towers[place].ch_in, towers[place].stride) == (channels, stride)
@@ -228,20 +237,21 @@ def test_stems_and_head_of_the_imagenet_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("desc", "expected"),
+    ("network", "expected"),
     [
         (
-            cifar(),
+            cifar,
             [26532, 27828, *[29124] * 4, 21024, 97128, *[107496] * 5, 83520, 370512, *[411984] * 5],
         ),
         (
-            imagenet(),
+            imagenet,
             [35952, 42864, *[49776] * 2, 37248, 168672, *[187104] * 3, 148224, 650688, *[724416] * 3],
         ),
     ],
     ids=["cifar", "imagenet"],
 )
-def test_weights_per_cell(desc: ModelDesc, expected: list[int]) -> None:
+def test_weights_per_cell(network: Callable[[], ModelDesc], expected: list[int]) -> None:
+    desc = network()
     with torch.device("meta"):
         model = Model(desc)
     assert [sum(p.numel() for p in cell.parameters()) for cell in model.cells] == expected
@@ -311,7 +321,7 @@ def macros(draw: st.DrawFn) -> dict[str, object]:
     return {
         "cells": 2 * reductions + 1 + draw(st.integers(0, 2)),
         "reductions": reductions,
-        "nodes": draw(st.integers(1, 4)),
+        "nodes": draw(st.integers(1, 3)),
         "channels": draw(st.integers(1, 3)) * (2 if stems is IMAGENET_STEMS else 1),
         "stem_multiplier": draw(st.integers(1, 3)),
         "image_size": (draw(sides), draw(sides)),
@@ -355,14 +365,14 @@ def real_shapes_equal_the_described(model: Model) -> None:
 
 
 @given(macro=macros())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_real_shapes_of_a_search_network(macro: dict[str, object]) -> None:
     desc = DartsSpace(primitives=CHEAP, **macro).build()  # type: ignore[arg-type]  # mixed values
     real_shapes_equal_the_described(Model(desc, affine=False))
 
 
 @given(macro=macros())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_real_shapes_of_a_grown_network(macro: dict[str, object]) -> None:
     desc = DartsSpace(nodes=2).grow(small(), **{**macro, "nodes": 2})
     real_shapes_equal_the_described(Model(desc))
@@ -632,7 +642,7 @@ def test_a_grown_network_keeps_ops_strides_ids_and_merged_states() -> None:
         template = found.first_cell(cell.cell_type)
         assert template is not None
         assert parts(cell) == parts(template)
-        assert concat_ids(cell) == concat_ids(template)
+        assert concat_ids(cell) == ((2,) if cell.cell_type is CellType.Regular else (3, 2))
 
 
 def test_a_grown_network_has_its_own_channels_on_every_edge_and_node() -> None:

@@ -62,7 +62,7 @@ def test_an_unknown_candidate_is_refused_at_construction_with_the_nearest() -> N
 
 @pytest.mark.parametrize("primitives", [(), ("skip_connect",), ("none",), ("skip_connect", "skip_connect")])
 def test_candidates_without_a_choice_are_refused_at_construction(primitives: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="an edge needs (at least two different candidates|a candidate other than)"):
+    with pytest.raises(ValueError, match=r"an edge needs (at least two different candidates|a candidate other than)"):
         DartsSpace(primitives=primitives)
 
 

@@ -454,6 +454,17 @@ def test_first_order_pass_computes_no_gradient_of_the_weights() -> None:
     assert seen == [False]
 
 
+def test_second_order_passes_compute_only_the_gradients_they_need() -> None:
+    model, darts = supergraph(SMALL), Darts(2)
+    seen: list[tuple[bool, bool]] = []
+    prepared(model, darts)
+    model.register_forward_pre_hook(
+        lambda *_: seen.append(tuple(any(p.requires_grad for p in ps) for ps in (model.weights(), alphas_of(model))))
+    )
+    darts.step(SMALL_TRAIN, SMALL_VAL)
+    assert seen == [(True, False), (True, True), (False, True), (False, True)]  # (weights, architecture) in each pass
+
+
 def test_random_draws_of_the_second_order_passes_leave_the_generators_as_they_were() -> None:
     model = supergraph(SMALL)
     model.dropped = DropPath_(0.5, torch.Generator().manual_seed(1))
@@ -680,7 +691,7 @@ def test_right_candidate_is_found_wherever_it_stands(order: int, primitives: tup
 @pytest.mark.parametrize("primitives", [("identity", "skip_connect"), ("skip_connect", "identity")], ids=str)
 def test_equal_candidates_stay_equal_and_the_earlier_one_is_kept(order: int, primitives: tuple[str, str]) -> None:
     model = searched(planted(primitives), order, steps=5)
-    assert all(float(a[0]) == float(a[1]) for a in alphas_of(model))
+    assert all(torch.equal(a[0], a[1]) for a in alphas_of(model))
     assert found_ops(model) == [primitives[0]] * 2
 
 

@@ -11,7 +11,9 @@ from gradnas.arch import PUBLISHED
 from gradnas.spaces import DartsSpace
 from gradnas.supergraph import Model, fixed, same_random_draws, untouched_statistics
 
-SPACE = DartsSpace(channels=4, cells=3, nodes=2, reductions=1, image_size=8)
+SPACE = DartsSpace(
+    channels=4, cells=3, nodes=2, reductions=1, image_size=8, primitives=("avg_pool_3x3", "dil_conv_3x3", "none")
+)
 
 
 @pytest.fixture

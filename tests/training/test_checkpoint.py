@@ -88,7 +88,9 @@ def test_damaged_newest_file_falls_back_to_the_previous_one(tmp_path: Path, dama
 
 
 # Nothing but a stray end of stream, an empty stack, a wrong type, a short number: each another error inside torch.
-@pytest.mark.parametrize("damage", [b".", b"\x80\x02.", b"\x80\x02]a.", b"\x80\x02}ss.", b"\x80\x02G\x00", b"\x80\x02h\x07."])
+@pytest.mark.parametrize(
+    "damage", [b".", b"\x80\x02.", b"\x80\x02]a.", b"\x80\x02}ss.", b"\x80\x02G\x00", b"\x80\x02h\x07."]
+)
 def test_no_damage_escapes_as_another_error(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "a.pt").write_bytes(damage)
     with pytest.raises(ValueError, match="no readable checkpoint"):

@@ -77,9 +77,9 @@ def test_warmup_longer_than_the_run_stays_in_range(epochs: int) -> None:
 
 
 def test_every_setting_reaches_sgd() -> None:
-    group = create_optimizer(
-        OptimConf(lr=0.3, momentum=0.8, weight_decay=0.01, nesterov=True), [param()]
-    ).param_groups[0]
+    group = create_optimizer(OptimConf(lr=0.3, momentum=0.8, weight_decay=0.01, nesterov=True), [param()]).param_groups[
+        0
+    ]
     assert [group[key] for key in ("lr", "momentum", "weight_decay", "nesterov")] == [0.3, 0.8, 0.01, True]
 
 

@@ -67,7 +67,7 @@ def test_unknown_optimizer_or_schedule_names_the_nearest(settings: dict[str, Any
 
 
 def test_unknown_precision_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="unknown precision 'float16'. Did you mean 'bfloat16'"):
+    with pytest.raises(ValueError, match=r"unknown precision 'float16'. Did you mean 'bfloat16'"):
         TrainConf(precision="float16")  # type: ignore[arg-type]
 
 

@@ -19,7 +19,6 @@ def save_trainables(desc: ModelDesc, path: Path) -> None:
         OSError: When the file cannot be written; what was there before is unchanged.
     """
     from safetensors.torch import save
-    from torch import contiguous_format
 
     from gradnas.foundation.files import write_atomic
 
@@ -28,7 +27,7 @@ def save_trainables(desc: ModelDesc, path: Path) -> None:
         for inner, op in top.all_ops(place):
             for key, tensor in (op.trainables or {"sd": {}})["sd"].items():
                 # a copy: safetensors refuses tensors that share memory, as those of a description used twice do
-                tensors[f"{inner}{_SEPARATOR}{key}"] = tensor.detach().cpu().clone(memory_format=contiguous_format)
+                tensors[f"{inner}{_SEPARATOR}{key}"] = tensor.detach().cpu().contiguous().clone()
     write_atomic(path, save(tensors))
 
 

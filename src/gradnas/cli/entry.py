@@ -82,7 +82,7 @@ def overview() -> str:
         f"commands:\n{commands}\n\n"
         "options:\n  -h, --help  Show this help; after a command, its options and their defaults.\n"
         "  --version   Show the version.\n  --debug     After a command: show the traceback of an error.\n\n"
-        "A first run, a few minutes on two cores: gradnas run --preset demo"
+        "A first run: gradnas run --preset demo"
     )
 
 

@@ -50,6 +50,8 @@ def add_settings(parser: ArgumentParser, kind: type, aliases: Aliases, skip: Seq
         skip: Settings to leave out.
     """
     parser.add_class_arguments(kind, fail_untyped=True, skip=set(skip))
+    for group in parser._action_groups:
+        group.title = group.title and _plain(group.title)
     parts = {f"--{name}" for name in _part_names(kind)}
     for action in parser._actions:
         if parts & set(action.option_strings):  # jsonargparse reads a file here; one --config is enough
@@ -57,7 +59,12 @@ def add_settings(parser: ArgumentParser, kind: type, aliases: Aliases, skip: Seq
             action.metavar = short_for[0].rpartition(".")[2].upper() if short_for else None
             action.help = f"Short for {short_for[0]}." if short_for else argparse.SUPPRESS
         elif action.help and action.help != argparse.SUPPRESS:
-            action.help = re.sub(r"\bNone\b", "null", action.help.replace("``", ""))
+            action.help = _plain(action.help)
+
+
+def _plain(docstring: str) -> str:
+    """A docstring in the words of the command line, which takes null for None."""
+    return re.sub(r"\bNone\b", "null", docstring.replace("``", ""))
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str], aliases: Aliases) -> dict[str, Any]:

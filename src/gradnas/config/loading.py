@@ -62,6 +62,7 @@ def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunC
         parsed = parser.parse_object(typed).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {readable(error)}") from error
+    _put_back_text(parsed, typed, RunConf)
     for key, chosen in options.items():
         parsed[key]["options"] = dict(chosen)
     return _construct(RunConf, parsed, where)
@@ -110,6 +111,16 @@ def _kind(found: str) -> str:
 
 def _without_options(part: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in part.items() if key != "options"}
+
+
+def _put_back_text(parsed: dict[str, Any], values: Mapping[str, Any], kind: type) -> None:
+    """Text stays as written: the parser would read a folder named ``null`` or ``#1`` as YAML."""
+    hints = typing.get_type_hints(kind)
+    for key, value in values.items():
+        if dataclasses.is_dataclass(hints[key]):
+            _put_back_text(parsed[key], value, typing.cast("type", hints[key]))
+        elif isinstance(value, str) and str in (hints[key], *typing.get_args(hints[key])):
+            parsed[key] = value
 
 
 def _construct(kind: type[T], values: Mapping[str, Any], where: str) -> T:

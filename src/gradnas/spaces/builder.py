@@ -48,7 +48,8 @@ class ModelDescBuilder:
 
     def __init__(self, conf: ModelDescConf | None = None) -> None:
         self.conf = conf
-        self.options: dict[str, object] = {}  # constructor arguments beside those that describe the data, for the record
+        # constructor arguments beside those that describe the data, for the record
+        self.options: dict[str, object] = {}
         self.registry = OpRegistry(parent=OPS)
         self._conf: ModelDescConf | None = conf  # of the build in progress
         self._templates: dict[CellType, CellDesc] = {}

@@ -1,0 +1,237 @@
+"""Configurations to YAML and back, presets, and wrong files."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradnas.config import (
+    BaselineConf,
+    ComponentConf,
+    DataConf,
+    RetrainConf,
+    RunConf,
+    SearchConf,
+    from_values,
+    from_yaml,
+    load_config,
+    load_preset,
+    preset_names,
+    preset_text,
+    to_yaml,
+    values_of,
+)
+from gradnas.training import OptimConf
+
+# ---------------------------------------------------------------------------------------------------------- round trip
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+FLOATS = st.floats(0, 0.9, allow_nan=False)
+PLAIN = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), TEXT),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXT, inner, max_size=3)),
+    max_leaves=5,
+)
+COMPONENTS = st.builds(
+    ComponentConf,
+    name=st.from_regex(r"[a-z]{1,5}(\.[A-Z][a-z]{0,4})?", fullmatch=True),
+    options=st.dictionaries(TEXT, PLAIN, max_size=3),
+)
+OPTIMIZERS = st.builds(
+    OptimConf,
+    name=st.sampled_from(["sgd", "adam", "adamw"]),
+    lr=st.floats(1e-12, 10),
+    momentum=FLOATS,
+    weight_decay=FLOATS,
+    schedule=st.sampled_from(["cosine", "constant"]),
+    warmup_epochs=st.integers(0, 5),
+)
+COUNTS = st.integers(1, 10**6)
+SEARCHES = st.builds(
+    SearchConf,
+    epochs=COUNTS,
+    optimizer=OPTIMIZERS,
+    val_ratio=FLOATS,
+    grad_clip=FLOATS,
+    precision=st.sampled_from(["float32", "bfloat16"]),
+    finalizers=st.sampled_from(["default", "random"]),
+    augment_val_batches=st.booleans(),
+    max_steps_per_epoch=st.none() | COUNTS,
+)
+RETRAININGS = st.builds(RetrainConf, epochs=COUNTS, optimizer=OPTIMIZERS, drop_path=FLOATS, channels=COUNTS)
+SOURCES = st.sampled_from(["digits", "my set.zip", "123", "1e3", "true", "ümlaut/ ö", "a: b", "#x", "-", "[1]", "null"])
+RUNS = st.builds(
+    RunConf,
+    data=st.builds(DataConf, source=st.none() | SOURCES, image_size=st.none() | COUNTS, flip=st.none() | st.booleans()),
+    space=COMPONENTS,
+    strategy=COMPONENTS,
+    search=SEARCHES,
+    retrain=RETRAININGS,
+    baseline=st.builds(BaselineConf, samples=st.integers(0, 99)),
+    seed=st.integers(0, 2**40),
+    device=st.sampled_from(["auto", "cpu", "cuda:1"]),
+)
+
+
+@given(conf=RUNS)
+@settings(max_examples=25, deadline=None)
+def test_yaml_round_trip(conf: RunConf) -> None:
+    assert from_yaml(to_yaml(conf)) == conf
+
+
+@pytest.mark.parametrize("value", ["3", "1e3", "1e-3", "+1E5", "null", "true", "[1]", "a: b", "~", "", "2020-01-01"])
+def test_text_in_options_stays_text(value: str) -> None:
+    conf = RunConf(space=ComponentConf(options={"o": value, "list": [value]}))
+    assert from_yaml(to_yaml(conf)).space.options == {"o": value, "list": [value]}
+
+
+def test_tuples_in_options_become_lists() -> None:
+    conf = RunConf(strategy=ComponentConf(options={"betas": (0.5, 0.999)}))
+    assert from_yaml(to_yaml(conf)).strategy.options == {"betas": [0.5, 0.999]}
+
+
+def test_nothing_is_the_default() -> None:
+    assert from_yaml("") == from_yaml("# only a comment") == from_values({}) == RunConf()
+
+
+def test_an_exponent_without_a_point_is_a_number() -> None:
+    conf = from_yaml("search: {optimizer: {lr: 1e-2}}\nstrategy: {options: {lr: 3e-4, eps: 1E5, text: '1e-2'}}")
+    assert conf.search.optimizer.lr == 0.01
+    assert conf.strategy.options == {"lr": 3e-4, "eps": 1e5, "text": "1e-2"}
+
+
+def test_values_given_are_not_changed() -> None:
+    values = {"space": {"options": {"channels": 8}}, "search": {"epochs": 3}}
+    conf = from_values(values)
+    conf.space.options["channels"] = 9
+    assert values == {"space": {"options": {"channels": 8}}, "search": {"epochs": 3}}
+
+
+def test_values_of_fills_nothing_in() -> None:
+    assert values_of("search: {epochs: 3}") == {"search": {"epochs": 3}}
+
+
+# ------------------------------------------------------------------------------------------------------------- presets
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_begins_with_a_sentence(name: str) -> None:
+    assert from_yaml(to_yaml(load_preset(name))) == load_preset(name)
+    assert preset_text(name).startswith("# ")
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"unknown preset 'darts_cifar10'. Did you mean 'darts-cifar10'\?"):
+        load_preset("darts_cifar10")
+
+
+def test_darts_on_cifar10_is_the_published_recipe() -> None:
+    """Contracts, section 19.1."""
+    conf = load_preset("darts-cifar10")
+    search, retrain = conf.search, conf.retrain
+    assert (search.epochs, retrain.epochs) == (50, 600)
+    assert (search.batch_size, retrain.batch_size, retrain.eval_batch_size) == (64, 96, 1024)
+    assert (search.val_ratio, retrain.val_ratio) == (0.5, 0.0)
+    assert conf.space == ComponentConf(name="darts", options={"channels": 16, "cells": 8, "nodes": 4, "reductions": 2})
+    assert (retrain.channels, retrain.cells) == (36, 20)
+    published = {"name": "sgd", "lr": 0.025, "momentum": 0.9, "weight_decay": 3e-4, "nesterov": False}
+    assert search.optimizer == OptimConf(**published, schedule="cosine", lr_min=0.001)
+    assert retrain.optimizer == OptimConf(**published, schedule="cosine", lr_min=0.0)
+    options = {"order": 2, "lr": 3e-4, "betas": [0.5, 0.999], "weight_decay": 1e-3}
+    assert conf.strategy == ComponentConf(name="darts", options=options)
+    assert (search.grad_clip, retrain.grad_clip) == (5.0, 5.0)
+    assert (search.aux_weight, retrain.aux_weight) == (0.0, 0.4)
+    assert (search.drop_path, retrain.drop_path) == (0.0, 0.2)
+    assert (search.cutout, retrain.cutout) == (0, 16)
+    assert (search.label_smoothing, retrain.label_smoothing) == (0.0, 0.0)
+    assert (search.checkpoint_every_epochs, retrain.checkpoint_every_epochs) == (1, 10)
+    assert (conf.data.source, conf.data.crop_padding, conf.data.flip, conf.data.image_size) == (
+        "cifar10",
+        4,
+        True,
+        None,
+    )
+    assert conf.seed == 2
+
+
+# --------------------------------------------------------------------------------------------------------- wrong files
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("serch: {}", r"f.yaml: unknown key 'serch'. Did you mean 'search'\?"),
+        ("search: {epoch: 3}", r"f.yaml: unknown key 'search.epoch'. Did you mean 'epochs'\?"),
+        ("search: {optimizer: {lrate: 3}}", r"unknown key 'search.optimizer.lrate'. Did you mean"),
+        ("1: 2", "unknown key '1'"),
+        ("search: {epochs: x}", "^f.yaml: search.epochs must be a whole number, got 'x'.$"),
+        ("search: {epochs: 1.5}", "search.epochs must be a whole number, got '1.5'"),
+        ("search: {optimizer: {lr: fast}}", "search.optimizer.lr must be a number, got 'fast'"),
+        ("search: {precision: half}", "search.precision must be one of 'float32', 'bfloat16', got 'half'"),
+        ("data: {flip: maybe}", "data.flip must be true or false or null, got 'maybe'"),
+        ("data: {source: 12}", "data.source must be text or null, got '12'"),
+        ("seed: true", "seed must be a whole number, got 'True'"),
+        ("search: {epochs: 0}", "^f.yaml: search: epochs of the search must be at least 1, got 0.$"),
+        ("retrain: {optimizer: {lr: -1}}", "f.yaml: retrain: optimizer: optimizer lr must be positive, got -1"),
+        ("search: 3", "search must be a mapping of settings, got 3"),
+        ("search: null", "search must be a mapping of settings, got None"),
+        ("space: darts", "space must be a mapping of settings, got 'darts'"),
+        ("search: {optimizer: sgd}", "search.optimizer must be a mapping of settings, got 'sgd'"),
+        ("space: {options: [1]}", r"space.options must be a mapping of settings, got \[1\]"),
+        ("space: {options: {1: 2}}", r"the keys of space.options must be names, got \[1\]"),
+        ("[1]", "f.yaml must be a mapping of settings, got list"),
+        ("a: b: c", "f.yaml is not YAML: mapping values are not allowed here"),
+        ("search: {epochs: 1, epochs: 2}", "the key 'epochs' comes twice"),
+        ("seed: 1\nseed: 2", "the key 'seed' comes twice"),
+        ("[" * 3000, "f.yaml is not YAML: "),
+    ],
+)
+def test_a_wrong_file_says_where_and_what(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        from_yaml(text, "f.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_part_of_a_file_names_another_file(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("epochs: 3")
+    with pytest.raises(ValueError, match="search must be a mapping"):
+        from_yaml(f"search: {tmp_path / 'other.yaml'}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.mkdir [{path}]",
+        "seed: !!python/object/apply:os.mkdir [{path}]",
+        "space: {{options: {{o: !!python/object/apply:os.mkdir [{path}]}}}}",
+        "space: {{options: {{o: {{class_path: os.mkdir, init_args: {{path: {path}}}}}}}}}",
+        "strategy: {{options: {{class_path: os.mkdir, init_args: {{path: {path}}}}}}}",
+        "data: {{class_path: os.mkdir, init_args: {{path: {path}}}}}",
+        "data: {{source: {{class_path: os.mkdir, init_args: {{path: {path}}}}}}}",
+    ],
+)
+def test_nothing_in_a_file_is_executed(text: str, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    with suppress(ValueError):
+        from_yaml(text.format(path=made))
+    assert not made.exists()
+
+
+def test_a_file_is_read_or_named(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    with pytest.raises(FileNotFoundError, match=r"no configuration at .*my\.yaml"):
+        load_config(path)
+    path.write_text("seed: 4")
+    assert load_config(str(path)).seed == 4
+    path.write_bytes(b"seed: \xff\xfe")
+    with pytest.raises(ValueError, match=r"my\.yaml is not YAML: it is no UTF-8 text"):
+        load_config(path)
+
+
+def test_from_values_checks_keys_too() -> None:
+    values: dict[str, Any] = {"search": {"epoch": 1}}
+    with pytest.raises(ValueError, match=r"settings: unknown key 'search\.epoch'"):
+        from_values(values, "settings")

@@ -1,0 +1,38 @@
+"""Settings refuse what cannot be, when they are made."""
+
+import dataclasses
+
+import pytest
+
+from gradnas.config import BaselineConf, RetrainConf, RunConf, SearchConf
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SearchConf(epochs=0), "epochs of the search must be at least 1, got 0"),
+        (lambda: SearchConf(val_ratio=1.0), "val_ratio must be at least 0 and below 1, got 1.0"),
+        (lambda: SearchConf(val_ratio=-0.1), "val_ratio must be at least 0"),
+        (lambda: SearchConf(batch_size=0), "batch_size must be at least 1"),
+        (lambda: SearchConf(eval_batch_size=0), "eval_batch_size must be at least 1"),
+        (lambda: RetrainConf(cutout=-1), "cutout must be at least 0"),
+        (lambda: RetrainConf(channels=0), "channels of the retrained network must be at least 1"),
+        (lambda: RetrainConf(cells=0), "cells of the retrained network must be at least 1"),
+        (lambda: RetrainConf(drop_path=1.0), "drop_path must be at least 0 and below 1"),
+        (lambda: BaselineConf(samples=-1), "samples of the baseline must be at least 0"),
+        (lambda: RunConf(seed=-1), "seed must be at least 0"),
+    ],
+)
+def test_values_out_of_range(make: object, message: str) -> None:
+    assert callable(make)
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_run_without_settings_does_not_retrain() -> None:
+    assert (RunConf().retrain.epochs, RetrainConf().epochs) == (0, 600)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError, match="seed"):
+        RunConf().seed = 3  # type: ignore[misc]  # what the test is about

@@ -1,0 +1,214 @@
+"""Tests of ``src/gradnas/pipeline/experiment.py``."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gradnas.arch import ModelDesc
+from gradnas.config import BaselineConf, ComponentConf, DataConf, RunConf
+from gradnas.costs import count_macs, count_params
+from gradnas.data import Augmentation
+from gradnas.finalizers import Finalizers, RandomFinalizers
+from gradnas.pipeline import RunContext, RunFolder, load_source, prepare, resolve_device, with_augmentation
+from gradnas.pipeline.experiment import make_finalizers, wilson_interval
+from gradnas.supergraph import Model
+
+PHASES = ("search", "retrain", "baseline_search_0", "baseline_search_1", "baseline_retrain")
+
+
+def run(tools: Any, name: str, conf: RunConf, **context: Any) -> tuple[dict[str, Any], RunFolder]:
+    folder = tools.folder(name, conf)
+    return prepare(conf, tools.context(folder, seed=conf.seed, **context)).run(), folder
+
+
+def files(folder: RunFolder) -> set[str]:
+    return {str(p.relative_to(folder.path)) for p in folder.path.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def whole(source: Any, space: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Search, retraining and baseline, run in an empty working folder."""
+    base = tmp_path_factory.mktemp("experiment")
+    (base / "cwd").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(base / "cwd")
+        conf = full_conf()
+        folder = RunFolder.create(base / "run", conf)
+        summary = prepare(conf, RunContext(data=source, folder=folder)).run()
+    return summary, folder, base
+
+
+def full_conf() -> RunConf:
+    options = {"channels": 2, "cells": 3, "nodes": 2, "reductions": 1}
+    primitives = ["max_pool_3x3", "skip_connect", "sep_conv_3x3", "none"]
+    from gradnas.config import RetrainConf, SearchConf
+
+    return RunConf(
+        data=DataConf(source=None),
+        space=ComponentConf(options={**options, "primitives": primitives}),
+        search=SearchConf(epochs=2, batch_size=8, max_steps_per_epoch=2),
+        retrain=RetrainConf(epochs=2, batch_size=8, max_steps_per_epoch=2, channels=4, cells=3),
+        baseline=BaselineConf(samples=2),
+        device="cpu",
+    )
+
+
+def test_folder_holds_every_file_of_a_run(whole: Any) -> None:
+    _, folder, _ = whole
+    expected = {"config.yaml", "environment.json", "metrics.jsonl", "alphas.jsonl", "summary.json", "report.html"}
+    expected |= {
+        "arch.json",
+        "full_arch.json",
+        "weights.safetensors",
+        "checkpoints/search.pt",
+        "checkpoints/retrain.pt",
+    }
+    expected |= {"baseline/arch.json", "baseline/full_arch.json", "baseline/weights.safetensors"}
+    assert expected <= files(folder)
+    assert not {name for name in files(folder) if name.endswith((".tmp", ".new"))}
+
+
+def test_nothing_is_written_outside_the_folder(whole: Any) -> None:
+    _, _, base = whole
+    assert sorted(p.name for p in base.iterdir()) == ["cwd", "run"]
+    assert list((base / "cwd").iterdir()) == []
+
+
+def test_configuration_is_stored_and_read_back_equal(whole: Any) -> None:
+    assert whole[1].read_config() == full_conf()
+
+
+def test_summary_is_complete_and_stored(whole: Any) -> None:
+    summary, folder, _ = whole
+    assert folder.read_json("summary.json") == json.loads(json.dumps(summary))
+    keys = {"test_accuracy", "random_baseline_accuracy", "arch_hash", "genotype", "params", "macs", "seed"}
+    assert keys | {"search_seconds", "retrain_seconds", "dataset", "n_train", "n_test", "classes"} <= set(summary)
+    assert all(summary[key] is not None for key in keys)
+    assert (summary["seed"], summary["n_train"], summary["n_test"]) == (0, 80, 20)
+
+
+def test_summary_agrees_with_the_files(whole: Any) -> None:
+    summary, folder, _ = whole
+    found = ModelDesc.load(folder / "arch.json")
+    network = Model(ModelDesc.load(folder / "full_arch.json"))
+    assert (summary["arch_hash"], summary["genotype"]) == (found.hash(), str(found.genotype()))
+    assert (summary["params"], summary["macs"]) == (count_params(network), count_macs(network, (1, 8, 8)))
+    search, retrain = folder.metrics("search"), folder.metrics("retrain")
+    assert summary["search_seconds"] == pytest.approx(sum(r.seconds for r in search))
+    assert summary["retrain_seconds"] == pytest.approx(sum(r.seconds for r in retrain))
+    assert summary["test_accuracy"] == retrain[-1].test.top1  # type: ignore[union-attr]
+    assert summary["random_baseline_accuracy"] == folder.metrics("baseline_retrain")[-1].test.top1  # type: ignore[union-attr]
+    assert sum(sum(row) for row in summary["confusion"]) == 20
+
+
+def test_each_phase_is_in_the_metrics_and_only_retraining_is_tested(whole: Any) -> None:
+    _, folder, _ = whole
+    tested = {record["phase"] for record in folder.read_lines("metrics.jsonl") if record["test"] is not None}
+    assert {record["phase"] for record in folder.read_lines("metrics.jsonl")} == set(PHASES)
+    assert tested == {"retrain", "baseline_retrain"}
+
+
+def test_baseline_epochs_are_those_of_the_equal_budget(whole: Any) -> None:
+    summary, folder, _ = whole
+    epochs = len(folder.metrics("baseline_search_0"))
+    assert summary["random_baseline_epochs_each"] == epochs
+    assert len(folder.metrics("baseline_search_1")) == epochs
+
+
+def test_running_a_finished_run_again_changes_no_number(whole: Any, source: Any) -> None:
+    summary, folder, _ = whole
+    lines = {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "alphas.jsonl", "weights.safetensors")}
+    again = prepare(full_conf(), RunContext(data=source, folder=folder, resume=True)).run()
+    assert again == summary
+    assert {name: (folder / name).read_bytes() for name in lines} == lines
+
+
+def test_same_seed_twice_is_bit_identical_and_another_differs(tools: Any, without_seconds: Any) -> None:
+    conf = tools.conf(search=tools.search_conf(epochs=1), retrain=tools.retrain_conf(epochs=1))
+    (first, a), (second, b) = run(tools, "a", conf), run(tools, "b", conf)
+    assert without_seconds(first) == without_seconds(second)
+    for name in ("alphas.jsonl", "weights.safetensors", "arch.json", "full_arch.json"):
+        assert (a / name).read_bytes() == (b / name).read_bytes()
+    other, c = run(tools, "c", replace(conf, seed=1))
+    assert other["seed"] == 1
+    for name in ("alphas.jsonl", "weights.safetensors"):
+        assert (a / name).read_bytes() != (c / name).read_bytes()
+
+
+@pytest.mark.parametrize(("phase", "epoch"), [("search", 1), ("retrain", 0)])
+def test_interrupted_run_ends_like_an_uninterrupted_one(
+    tools: Any, without_seconds: Any, phase: str, epoch: int
+) -> None:
+    conf = tools.conf()
+    expected, whole = run(tools, "whole", conf)
+    with pytest.raises(tools.killed):
+        run(tools, "parts", conf, listener=tools.kill_after(phase, epoch))
+    summary, parts = run(tools, "parts", conf, resume=True)
+    assert without_seconds(summary) == without_seconds(expected)
+    assert (whole / "alphas.jsonl").read_bytes() == (parts / "alphas.jsonl").read_bytes()
+    assert (whole / "weights.safetensors").read_bytes() == (parts / "weights.safetensors").read_bytes()
+    assert without_seconds(whole.read_lines("metrics.jsonl")) == without_seconds(parts.read_lines("metrics.jsonl"))
+
+
+def test_random_search_reports_the_time_of_all_its_members(tools: Any) -> None:
+    conf = tools.conf(
+        strategy=ComponentConf(name="random", options={"samples": 2, "epochs": 1}),
+        retrain=tools.retrain_conf(epochs=0),
+    )
+    summary, folder = run(tools, "run", conf)
+    members = [folder.metrics(f"search_{i}") for i in range(2)]
+    assert summary["search_seconds"] == pytest.approx(sum(r.seconds for records in members for r in records))
+    assert summary["search_val_accuracy"] == max(r.val.top1 for records in members for r in records)
+    assert summary["arch_hash"] == ModelDesc.load(folder / "arch.json").hash()
+    assert "test_accuracy" not in summary
+
+
+def test_retraining_alone_keeps_what_the_summary_knew(tools: Any) -> None:
+    conf = tools.conf(retrain=tools.retrain_conf(epochs=0))
+    before, folder = run(tools, "run", conf)
+    later = replace(conf, retrain=tools.retrain_conf(epochs=1))
+    after = prepare(later, tools.context(folder)).retrain_only()
+    assert after["search_seconds"] == before["search_seconds"]
+    assert after["test_accuracy"] is not None
+
+
+def test_random_finalizers_of_the_settings_are_used(tools: Any) -> None:
+    assert type(make_finalizers("", 0)) is type(make_finalizers("default", 0)) is Finalizers
+    assert isinstance(make_finalizers("random", 0), RandomFinalizers)
+    with pytest.raises(ValueError, match="'default' or 'random', got 'best'"):
+        make_finalizers("best", 0)
+
+
+def test_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="device 'nonsense' cannot be used here"):
+        resolve_device("nonsense")
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_data_that_only_python_can_give_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="data set object given in Python"):
+        load_source(RunConf(data=DataConf(source=None)))
+
+
+def test_configured_augmentation_wins_over_that_of_the_set(source: Any) -> None:
+    assert with_augmentation(source, RunConf()).augmentation == source.augmentation
+    changed = with_augmentation(source, RunConf(data=DataConf(crop_padding=0, flip=True)))
+    assert changed.augmentation == Augmentation(crop_padding=0, flip=True)
+
+
+@pytest.mark.parametrize(
+    ("percent", "n", "low", "high"), [(50.0, 100, 40.38, 59.62), (100.0, 10, 72.25, 100.0), (0.0, 10, 0.0, 27.75)]
+)
+def test_interval_of_an_accuracy_is_wilsons(percent: float, n: int, low: float, high: float) -> None:
+    assert wilson_interval(percent, n) == pytest.approx([low, high], abs=0.01)
+
+
+def test_run_needs_no_network_drawing_outside_its_report(whole: Any) -> None:
+    html = Path(whole[1].path / "report.html").read_text(encoding="utf-8")
+    assert "<html" in html
+    assert "patterns" in html

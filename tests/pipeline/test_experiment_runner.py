@@ -1,0 +1,141 @@
+"""Tests of ``src/gradnas/pipeline/experiment_runner.py``."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradnas.config import ComponentConf, DataConf, RunConf, to_yaml
+from gradnas.finalizers import Finalizers, RandomFinalizers
+from gradnas.pipeline import ArchTrainer, ExperimentRunner, RunFolder
+from gradnas.training import EpochRecord, Silence
+
+
+@pytest.fixture
+def conf(tools: Any) -> RunConf:
+    """One step per phase on the digits that come with scikit-learn."""
+    changed: RunConf = tools.conf(
+        data=DataConf(source="digits"),
+        search=tools.search_conf(epochs=1, max_steps_per_epoch=1),
+        retrain=tools.retrain_conf(epochs=1, max_steps_per_epoch=1),
+    )
+    return changed
+
+
+class Counting(Silence):
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        self.phases.append(record.phase)
+
+
+def runner(tmp_path: Path, conf: RunConf, *, clean: bool = False, listener: Any = None) -> ExperimentRunner:
+    path = tmp_path / "conf.yaml"
+    path.write_text(to_yaml(conf), encoding="utf-8")
+    return ExperimentRunner(path, "test", clean, out=tmp_path / "runs", listener=listener)
+
+
+def test_search_and_evaluation_have_folders_of_their_own(tmp_path: Path, conf: RunConf) -> None:
+    found, evaluated = runner(tmp_path, conf).run()
+    assert found is not None
+    assert evaluated is not None
+    search, evaluation = RunFolder(tmp_path / "runs" / "test_search"), RunFolder(tmp_path / "runs" / "test_eval")
+    assert search.is_run()
+    assert evaluation.is_run()
+    assert (search / "arch.json").read_bytes() == (evaluation / "arch.json").read_bytes()
+    assert [len(folder.metrics("retrain")) for folder in (search, evaluation)] == [0, 2]
+    assert (evaluation / "weights.safetensors").is_file()
+    assert evaluated.train_metrics.test is not None
+
+
+def test_one_after_the_other_is_like_both_at_once(tmp_path: Path, conf: RunConf) -> None:
+    found, nothing = runner(tmp_path, conf).run(eval=False)
+    assert found is not None
+    assert nothing is None
+    again, evaluated = runner(tmp_path, conf).run(search=False)
+    assert again is None
+    assert evaluated is not None
+
+
+def test_neither_does_nothing(tmp_path: Path, conf: RunConf) -> None:
+    assert runner(tmp_path, conf).run(search=False, eval=False) == (None, None)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_evaluation_without_a_search_says_so(tmp_path: Path, conf: RunConf) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no found architecture at .*test_search.*run the search first"):
+        runner(tmp_path, conf).run(search=False)
+
+
+def test_same_configuration_continues_and_trains_nothing_twice(tmp_path: Path, conf: RunConf) -> None:
+    first, _ = runner(tmp_path, conf).run(eval=False)
+    listener = Counting()
+    again, _ = runner(tmp_path, conf, listener=listener).run(eval=False)
+    assert first is not None
+    assert again is not None
+    assert again.model_desc == first.model_desc
+    assert listener.phases == []
+
+
+def test_other_configuration_is_refused(tmp_path: Path, conf: RunConf) -> None:
+    runner(tmp_path, conf).run(eval=False)
+    with pytest.raises(FileExistsError, match="Nothing was overwritten"):
+        runner(tmp_path, replace(conf, seed=1)).run(eval=False)
+
+
+def test_cleaning_removes_folders_of_earlier_runs(tmp_path: Path, conf: RunConf) -> None:
+    runner(tmp_path, conf).run(eval=False)
+    listener = Counting()
+    runner(tmp_path, replace(conf, seed=1), clean=True, listener=listener).run(eval=False)
+    assert listener.phases == ["search"]
+    assert RunFolder(tmp_path / "runs" / "test_search").read_config().seed == 1
+
+
+def test_cleaning_leaves_folders_that_gradnas_did_not_make(tmp_path: Path, conf: RunConf) -> None:
+    (tmp_path / "runs" / "test_search").mkdir(parents=True)
+    (tmp_path / "runs" / "test_search" / "thesis.tex").write_text("precious")
+    with pytest.raises(FileExistsError, match="already holds files"):
+        runner(tmp_path, conf, clean=True).run(eval=False)
+    assert (tmp_path / "runs" / "test_search" / "thesis.tex").read_text() == "precious"
+
+
+def test_missing_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"absent\.yaml"):
+        ExperimentRunner(tmp_path / "absent.yaml", "test")
+
+
+def test_configuration_without_data_is_refused(tmp_path: Path, conf: RunConf) -> None:
+    with pytest.raises(ValueError, match=r"set data\.source"):
+        runner(tmp_path, replace(conf, data=DataConf(source=None))).run()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_context_exists_only_while_running(tmp_path: Path, conf: RunConf) -> None:
+    with pytest.raises(RuntimeError, match="no run is in progress"):
+        _ = runner(tmp_path, conf).context
+
+
+def test_parts_follow_from_the_configuration(tmp_path: Path, conf: RunConf) -> None:
+    gradient = runner(tmp_path, conf)
+    assert gradient.trainer_class() is ArchTrainer
+    assert type(gradient.finalizers()) is Finalizers
+    assert isinstance(
+        runner(tmp_path, replace(conf, search=replace(conf.search, finalizers="random"))).finalizers(), RandomFinalizers
+    )
+    drawn = runner(tmp_path, replace(conf, strategy=ComponentConf(name="random")))
+    assert drawn.trainer_class() is None
+    assert isinstance(drawn.finalizers(), RandomFinalizers)
+
+
+def test_what_a_method_overrides_is_used(tmp_path: Path, conf: RunConf) -> None:
+    class Mine(ExperimentRunner):
+        def trainer_class(self) -> None:
+            return None
+
+    path = tmp_path / "conf.yaml"
+    path.write_text(to_yaml(conf), encoding="utf-8")
+    found, _ = Mine(path, "mine", out=tmp_path / "runs").run(eval=False)
+    assert found is not None
+    assert found.search_metrics is None
