@@ -2,8 +2,8 @@
 
     python benchmarks/search_step.py [--batch 16] [--channels 16] [--cells 8] [--repeats 5] [--device cpu]
 
-Prints medians and their ratio, and writes ``benchmarks/results/search_step_<device>.json`` with machine, versions, n and
-spread. Steps of the two orders alternate, so a drift of the machine's speed does not favour either.
+Prints medians and their ratio, and writes ``benchmarks/results/search_step_<device>.json`` with machine, versions, n
+and spread. Steps of the two orders alternate, so a drift of the machine's speed does not favour either.
 """
 
 import argparse

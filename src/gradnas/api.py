@@ -21,7 +21,7 @@ from gradnas.config import (
     describe_space,
     describe_strategy,
 )
-from gradnas.data import DataSource, ImageSet, Normalization, from_dataset, load_data, stratified_split
+from gradnas.data import DataSource, ImageSet, MapStyle, Normalization, from_dataset, load_data, stratified_split
 from gradnas.data.source import default_augmentation
 from gradnas.foundation.names import did_you_mean
 from gradnas.pipeline import (
@@ -39,6 +39,9 @@ from gradnas.spaces import ModelDescBuilder, with_changes
 from gradnas.strategies import MetaOptimizer, Strategy
 from gradnas.supergraph import Model
 from gradnas.training import Metrics
+
+Data = str | os.PathLike[str] | ImageSet | DataSource | MapStyle
+"""Images with labels: a name or path, what :func:`gradnas.data.load_data` gives, or a map-style dataset."""
 
 
 class Result:
@@ -119,13 +122,13 @@ class Result:
 
 def search(
     space: ModelDescBuilder | str,
-    train_set: object,
+    train_set: Data,
     *,
     strategy: Strategy | str = "darts",
     epochs: int = 50,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
-    val_set: object | None = None,
+    val_set: Data | None = None,
     resume: bool = False,
     device: str = "auto",
     progress: bool | None = None,
@@ -167,7 +170,7 @@ def search(
     if isinstance(strategy, str):
         strategy = build_strategy(ComponentConf(name=strategy))
     conf = RunConf(
-        data=DataConf(source=os.fspath(train_set) if isinstance(train_set, (str, os.PathLike)) else None),
+        data=DataConf(source=_source_name(train_set)),
         space=describe_space(space),
         strategy=describe_strategy(strategy),
         search=conf_search,
@@ -191,8 +194,8 @@ def retrain(
     channels: int = 36,
     cells: int = 20,
     epochs: int = 600,
-    train_set: object | None = None,
-    test_set: object | None = None,
+    train_set: Data | None = None,
+    test_set: Data | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     device: str | None = None,
@@ -234,8 +237,7 @@ def retrain(
         data = replace(data, test=_images(test_set, data.train))
     conf = replace(found.config, retrain=conf_retrain, device=device if device is not None else found.config.device)
     if train_set is not None:
-        named = isinstance(train_set, (str, os.PathLike))
-        conf = replace(conf, data=replace(conf.data, source=os.fspath(train_set) if named else None))  # type: ignore[arg-type]  # a path, as `named` says
+        conf = replace(conf, data=replace(conf.data, source=_source_name(train_set)))
     context = RunContext(data=data, seed=conf.seed, device=resolve_device(conf.device), resume=resume)
     experiment = prepare(conf, context)
     _refuse_early(experiment, search=False)
@@ -300,7 +302,11 @@ def _settings(kind: type[Any], default: Any, changes: dict[str, Any]) -> Any:
     return replace(default, **changes)
 
 
-def _source(dataset: object) -> DataSource:
+def _source_name(dataset: Data) -> str | None:
+    return os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else None
+
+
+def _source(dataset: Data) -> DataSource:
     if isinstance(dataset, DataSource):
         return dataset
     if isinstance(dataset, (str, os.PathLike)):
@@ -315,7 +321,7 @@ def _source(dataset: object) -> DataSource:
     )
 
 
-def _images(dataset: object, like: ImageSet) -> ImageSet:
+def _images(dataset: Data, like: ImageSet) -> ImageSet:
     if isinstance(dataset, ImageSet):
         return dataset
     if isinstance(dataset, DataSource):

@@ -19,7 +19,11 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-PAGES = [page for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))] if page.exists()]
+PAGES = [
+    page
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if page.exists()
+]
 
 FENCE = re.compile(r"^(?P<indent>\s*)(?P<marks>`{3,}|~{3,})(?P<info>.*)$")
 REASON = re.compile(r"^\s*<!--\s*not run:(?P<reason>.*?)-->\s*$")

@@ -52,7 +52,9 @@ def test_second_derivatives_are_those_of_the_dilated_convolution(kernel_size: in
 
 def test_gradients_pass_torch_gradcheck() -> None:
     conv, x, _ = make(3, 1, (4, 4))
-    assert torch.autograd.gradcheck(lambda x, w: nn.functional.conv2d(x, w, padding=2, dilation=2, groups=3), (x, conv.weight))
+    assert torch.autograd.gradcheck(
+        lambda x, w: nn.functional.conv2d(x, w, padding=2, dilation=2, groups=3), (x, conv.weight)
+    )
     assert torch.autograd.gradcheck(conv, (x,))
 
 

@@ -7,6 +7,7 @@ from .imageset import ImageSet as ImageSet
 from .load import dataset_names as dataset_names
 from .load import load_data as load_data
 from .loaders import DataLoaders as DataLoaders
+from .mapstyle import MapStyle as MapStyle
 from .mapstyle import from_dataset as from_dataset
 from .normalization import Normalization as Normalization
 from .source import DataSource as DataSource

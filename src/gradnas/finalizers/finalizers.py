@@ -1,7 +1,7 @@
 """From a learnt supergraph to one discrete description.
 
-Source: Liu et al., DARTS (ICLR 2019), section 2.4 and the released ``genotype()``: per node the strongest edges, per edge
-the best candidate other than ``none``; strength is the probability with ``none`` in the normalization.
+Source: Liu et al., DARTS (ICLR 2019), section 2.4 and the released ``genotype()``: per node the strongest edges, per
+edge the best candidate other than ``none``; strength is the probability with ``none`` in the normalization.
 Deviations: none. Reference test: ``tests/finalizers/test_finalizers.py``.
 """
 
@@ -67,7 +67,7 @@ class Finalizers:
                 cell_index=cell_index,
                 trainables_from=cell.desc.trainables_from,
             )
-            for n, node in enumerate(cell.nodes)  # type: ignore[arg-type]  # a ModuleList of ModuleLists
+            for n, node in enumerate(cell.node_edges())
         ]
         stems = (_finalized(cell.stems[0]), _finalized(cell.stems[1]))
         finalized = replace(cell.desc, stems=stems)

@@ -11,7 +11,7 @@ from gradnas.supergraph import NONE, DagEdge, MixedOp
 
 
 class RandomFinalizers(Finalizers):
-    """Per node, distinct incoming edges uniformly without replacement; on each, a candidate other than ``none`` uniformly.
+    """Per node, distinct incoming edges uniformly; on each, a candidate other than ``none`` uniformly.
 
     Drawn once per cell type, so all cells of a type are equal. A node with fewer edges than the limit keeps them all;
     edges without a choice are required and kept.

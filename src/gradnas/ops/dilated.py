@@ -4,8 +4,8 @@ torch's CPU backward of a dilated depthwise convolution takes 5 to 50 times as l
 dilation 2 and padding k - 1 reads pixels of one parity only, so
 
 * at stride 2 it is the dense convolution of every second row and column;
-* at stride 1 its input gradient is the dilated convolution of the output gradient with the flipped kernel, and its weight
-  gradient that of the dense convolution over the four interleaved sub-images stacked along the batch.
+* at stride 1 its input gradient is the dilated convolution of the output gradient with the flipped kernel, and its
+  weight gradient that of the dense convolution over the four interleaved sub-images stacked along the batch.
 
 Reference test: ``tests/ops/test_dilated.py`` (value, first and second derivatives against ``torch.nn.Conv2d``).
 """
@@ -50,7 +50,7 @@ class _DilatedDepthwise(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[no-untyped-def, override]  # as above
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[no-untyped-def]  # as above
         # Made of differentiable operations, so that second derivatives come by themselves.
         x, weight = ctx.saved_tensors
         of_x = of_weight = None

@@ -88,9 +88,7 @@ class Evaluater:
         """Train to the end and test once; a finished checkpoint gives its stored metrics, test included."""
         start = first_unknown_epoch(checkpoint)
         listener = self.context.log_to(self.phase, start)
-        trainer = Trainer(
-            conf_train, model, checkpoint, phase=self.phase, seed=self.context.seed, listener=listener
-        )
+        trainer = Trainer(conf_train, model, checkpoint, phase=self.phase, seed=self.context.seed, listener=listener)
         metrics = trainer.fit(self.get_data(conf_train))
         self._confusion = trainer.confusion
         return metrics

@@ -198,9 +198,7 @@ def load_source(conf: RunConf) -> DataSource:
             "this run used a data set object given in Python, which its configuration cannot name. Call gradnas.search "
             "or gradnas.retrain with the data set again."
         )
-    return with_augmentation(
-        load_data(conf.data.source, image_size=conf.data.image_size, root=conf.data.root), conf
-    )
+    return with_augmentation(load_data(conf.data.source, image_size=conf.data.image_size, root=conf.data.root), conf)
 
 
 def with_augmentation(data: DataSource, conf: RunConf) -> DataSource:

@@ -71,9 +71,7 @@ class ExperimentRunner:
 
     def run_search(self, conf: RunConf) -> SearchResult:
         """The search in the folder just prepared."""
-        return self.searcher().search(
-            conf.search, self.model_desc_builder(), self.trainer_class(), self.finalizers()
-        )
+        return self.searcher().search(conf.search, self.model_desc_builder(), self.trainer_class(), self.finalizers())
 
     def run_eval(self, conf: RunConf) -> EvalResult:
         """The evaluation in the folder just prepared."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from gradnas.training import EpochRecord, Progress, Silence
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichBars
     from rich.progress import TaskID
 
 
@@ -78,7 +77,5 @@ class _Quiet(Silence):
 
 
 def progress_listener(show: bool | None) -> "ProgressBar | _Quiet":
-    """A bar when asked for, or when ``show`` is None and the output is a terminal; otherwise a listener that is quiet."""
+    """A bar when asked for, or when ``show`` is None and the output is a terminal; otherwise a quiet listener."""
     return ProgressBar() if (sys.stdout.isatty() if show is None else show) else _Quiet()
-
-

@@ -42,9 +42,7 @@ class Searcher:
         phase: Name of the phase in metrics and checkpoints.
     """
 
-    def __init__(
-        self, context: RunContext, strategy: MetaOptimizer | None = None, *, phase: str = "search"
-    ) -> None:
+    def __init__(self, context: RunContext, strategy: MetaOptimizer | None = None, *, phase: str = "search") -> None:
         self.context, self.strategy, self.phase = context, strategy, phase
         self.registry: OpRegistry = OPS
         self._loaders: dict[tuple[PhaseConf, str], DataLoaders] = {}
@@ -66,9 +64,7 @@ class Searcher:
         """
         conf = model_desc_builder.settings
         self.registry = model_desc_builder.registry
-        desc = self.build_model_desc(
-            model_desc_builder, conf, conf.n_reductions, conf.n_cells, conf.cell.n_nodes
-        )
+        desc = self.build_model_desc(model_desc_builder, conf, conf.n_reductions, conf.n_cells, conf.cell.n_nodes)
         found, metrics = self.search_model_desc(conf_search, desc, trainer_class, finalizers)
         result = SearchResult(found, metrics, None)
         return self.clean_log_result(conf_search, result)
@@ -133,9 +129,7 @@ class Searcher:
         checkpoint = self.context.checkpoint(self.phase)
         start = first_unknown_epoch(checkpoint)
         listener = self.context.log_to(self.phase, start)
-        trainer = Trainer(
-            conf_train, model, checkpoint, phase=self.phase, seed=self.context.seed, listener=listener
-        )
+        trainer = Trainer(conf_train, model, checkpoint, phase=self.phase, seed=self.context.seed, listener=listener)
         return ModelMetrics(model, trainer.fit(self.get_data(conf_train)))
 
     def clean_log_result(self, conf_search: SearchConf, search_result: SearchResult) -> SearchResult:

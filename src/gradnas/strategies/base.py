@@ -65,10 +65,10 @@ class MetaOptimizer(ABC):
     def step(self, train_batch: Batch, val_batch: Batch | None) -> None:
         """Update the architecture parameters once, before the weight step on the same training batch."""
 
-    def new_epoch(self, epoch: int) -> None:
+    def new_epoch(self, epoch: int) -> None:  # noqa: B027  # most strategies have nothing to do here
         """Told at the start of each epoch, counted from 0. Changes nothing here."""
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027  # nothing to check unless a strategy says so
         """Raise FloatingPointError if an earlier step met a number that is not finite, naming the step.
 
         Reads the device; called every few steps, with the metrics.

@@ -165,10 +165,11 @@ def unrolled_gradient(
 
 
 @torch.no_grad()
-def _add_(weights: list[Parameter], changes: Sequence[Tensor]) -> None:
-    torch._foreach_add_(weights, list(changes))
+def _add_(weights: Sequence[Tensor], changes: Sequence[Tensor]) -> None:
+    tensors: list[Tensor] = list(changes)
+    torch._foreach_add_(list(weights), tensors)
 
 
 @torch.no_grad()
-def _restore_(weights: list[Parameter], saved: list[Tensor]) -> None:
-    torch._foreach_copy_(weights, saved)
+def _restore_(weights: Sequence[Tensor], saved: list[Tensor]) -> None:
+    torch._foreach_copy_(list(weights), saved)

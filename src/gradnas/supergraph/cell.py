@@ -72,9 +72,13 @@ class Cell(ArchModule):
                 "number, because a mixing rule acts on one table of shape (edges, candidates)."
             )
 
+    def node_edges(self) -> list[nn.ModuleList]:
+        """The edges of each node."""
+        return [node for node in self.nodes if isinstance(node, nn.ModuleList)]
+
     def edges(self) -> list[DagEdge]:
         """All edges in (node, edge) order."""
-        return [edge for node in self.nodes for edge in node]  # type: ignore[attr-defined]  # ModuleList of ModuleLists
+        return [edge for node in self.node_edges() for edge in node if isinstance(edge, DagEdge)]
 
     def mixed_ops(self) -> list[MixedOp]:
         """The ops that hold a choice, in (node, edge) order: the rows of the cell's mixing table."""
@@ -111,9 +115,9 @@ class Cell(ArchModule):
             )
         rows = iter(() if weights is None else weights.unbind(0))
         states = [self.stems[0](s0), self.stems[1](s1)]
-        for node in self.nodes:
+        for node in self.node_edges():
             total: Tensor | None = None
-            for edge in node:  # type: ignore[attr-defined]  # a ModuleList
+            for edge in node:
                 out = edge(states, next(rows) if isinstance(edge.op, MixedOp) else None)
                 total = out if total is None else total + out
             states.append(states[-1].clone() if total is None else total)

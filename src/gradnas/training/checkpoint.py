@@ -120,8 +120,8 @@ def _cause(error: Exception) -> str:
 def create_checkpoint(path: str | os.PathLike[str] | None, resume: bool) -> CheckPoint | None:
     """A checkpoint on a file, or None for no path.
 
-    With ``resume`` an existing file is loaded; otherwise the checkpoint starts empty and an existing file is kept as the
-    previous one.
+    With ``resume`` an existing file is loaded; otherwise the checkpoint starts empty and an existing file is kept as
+    the previous one.
     """
     if path is None:
         return None

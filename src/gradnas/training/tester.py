@@ -30,7 +30,7 @@ class Tester:
 
     @torch.no_grad()
     def predict(self, loader: BatchLoader, *, max_steps: int | None = None) -> tuple[Score, Tensor]:
-        """The score, and the confusion matrix: entry (i, j) counts samples of class i taken for class j (CPU, int64)."""
+        """The score, and the confusion matrix: entry (i, j) counts samples of class i taken for class j (on the CPU)."""
         device = next(self.model.parameters()).device
         sums = ScoreSums(device)
         confusion: Tensor | None = None
@@ -55,6 +55,8 @@ class Tester:
 def _confusion(logits: Tensor, y: Tensor) -> Tensor:
     n_classes = logits.shape[1]
     pairs = y * n_classes + logits.argmax(1)
-    return torch.zeros(n_classes**2, dtype=torch.int64, device=y.device).scatter_add_(
-        0, pairs, torch.ones_like(pairs)
-    ).view(n_classes, n_classes)
+    return (
+        torch.zeros(n_classes**2, dtype=torch.int64, device=y.device)
+        .scatter_add_(0, pairs, torch.ones_like(pairs))
+        .view(n_classes, n_classes)
+    )

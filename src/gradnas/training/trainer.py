@@ -183,9 +183,7 @@ class Trainer:
         if data_loaders.val is not None and (last or (self.epoch + 1) % self.conf.validate_every_epochs == 0):
             tester = Tester(self.model, precision=self.conf.precision)
             val = tester.test(data_loaders.val, max_steps=self.conf.max_steps_per_epoch)
-        record = EpochRecord(
-            self.phase, self.epoch, train=train, val=val, lr=lr, seconds=time.perf_counter() - start
-        )
+        record = EpochRecord(self.phase, self.epoch, train=train, val=val, lr=lr, seconds=time.perf_counter() - start)
         self.metrics.add(record)
         self.listener.on_epoch(record)
 
@@ -256,7 +254,9 @@ class Trainer:
         ours, theirs = self._identity(), self.checkpoint["identity"]
         different = [f"{key}: {theirs.get(key)!r}, now {ours[key]!r}" for key in ours if theirs.get(key) != ours[key]]
         if different:
-            raise ValueError(f"{self.checkpoint.path} is of another run ({'; '.join(different)}); choose another folder.")
+            raise ValueError(
+                f"{self.checkpoint.path} is of another run ({'; '.join(different)}); choose another folder."
+            )
         self.model.load_state_dict(self.checkpoint["model"])
         self.multi_optim.load_state_dict(self.checkpoint["optimizers"], self._names)
         self.metrics = Metrics.from_list(self.checkpoint["metrics"])
