@@ -639,3 +639,24 @@ def test_constant_images_give_finite_logits_and_gradients(value: float) -> None:
     logits.sum().backward()
     assert logits.isfinite().all()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_cells_of_a_type_follow_when_torch_replaces_the_parameters_of_their_owner() -> None:
+    model = Model(DartsSpace(1, 8, 4, channels=2, cells=3, nodes=1, reductions=1).build(), affine=False)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+    owner, _, last = model.typed_cells()
+    assert last.mixed_ops()[0].alphas is owner.mixed_ops()[0].alphas
+    assert owner.mixed_ops()[0].alphas is dict(model.named_parameters())["cells.0.nodes.0.0.op.alphas_arch_param"]
+
+
+def test_a_functional_call_replaces_architecture_parameters_in_every_cell() -> None:
+    model = Model(DartsSpace(1, 8, 4, channels=2, cells=3, nodes=1, reductions=1).build(), affine=False).double().eval()
+    x = torch.randn(2, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    changed = {name: p + 1.0 * torch.arange(len(p)) for name, p in model.named_parameters() if "arch_param" in name}
+    called, _ = torch.func.functional_call(model, changed, (x,))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name in changed:
+                p.copy_(changed[name])
+    torch.testing.assert_close(called, model(x)[0], rtol=0, atol=0)

@@ -44,9 +44,16 @@ class ArchParams(Mapping[str, ArchParam]):
                     raise RuntimeError(f"{type(registrar).__name__} already has an attribute {name + SUFFIX!r}.")
             for name, value in self._entries.items():
                 setattr(registrar, name + SUFFIX, value)
+        self._registrar = registrar
 
     def __getitem__(self, name: str) -> ArchParam:
-        return self._entries[name]
+        # What the owner holds now: torch replaces parameters in to_empty(), load_state_dict(assign=True) and functional
+        # calls, and whoever shares them must follow.
+        entry = self._entries[name]
+        if self._registrar is None:
+            return entry
+        current: ArchParam = getattr(self._registrar, name + SUFFIX)
+        return current
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -84,7 +91,7 @@ class ArchParams(Mapping[str, ArchParam]):
         return (value for _, value in self._of_kind(kind) if isinstance(value, ParameterDict))
 
     def _of_kind(self, kind: str | None) -> Iterator[tuple[str, ArchParam]]:
-        return ((name, value) for name, value in self._entries.items() if kind is None or _kind(name) == kind)
+        return ((name, value) for name, value in self.items() if kind is None or _kind(name) == kind)
 
     @staticmethod
     def empty() -> "ArchParams":

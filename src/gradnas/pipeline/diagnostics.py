@@ -49,7 +49,7 @@ def would_be(model: Model, finalizers: Finalizers) -> ModelDesc:
 
 
 def changed_edges(old: ModelDesc | None, new: ModelDesc) -> int:
-    """How many edges of the first cell of each type the new description has and the old one has not; 0 without an old."""
+    """How many edges of the first cell of each type only the new description has; 0 without an old one."""
     if old is None:
         return 0
     return len(_edges(new) - _edges(old))

@@ -2,7 +2,7 @@
 
 Implements: Liu, Simonyan, Yang: DARTS (ICLR 2019), algorithm 1. Per step, with a training and a validation batch:
 
-1. alpha <- Adam(alpha, grad_alpha L_val(w', alpha)), w' = w (order 1) or w after an SGD step (order 2, ``unrolled.py``);
+1. alpha <- Adam(alpha, grad_alpha L_val(w', alpha)), w' = w (order 1) or w after one SGD step (order 2, unrolled.py);
 2. w <- SGD(w, grad_w L_train(w, alpha)) with the new alpha: the trainer's own step.
 
 Adam: lr 3e-4, betas (0.5, 0.999), L2 decay 1e-3 added to the gradient, constant rate, no clipping, as released.

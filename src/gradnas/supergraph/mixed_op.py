@@ -63,10 +63,10 @@ class MixedOp(Op):
                 )
 
     @property
-    def alphas(self) -> Parameter:
+    def alphas(self) -> Tensor:
         """The architecture parameters in use, shape (N,)."""
         value = self.arch_params()["alphas"]
-        assert isinstance(value, Parameter)
+        assert isinstance(value, Tensor)
         return value
 
     def probabilities(self) -> Tensor:

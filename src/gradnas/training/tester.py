@@ -30,7 +30,7 @@ class Tester:
 
     @torch.no_grad()
     def predict(self, loader: BatchLoader, *, max_steps: int | None = None) -> tuple[Score, Tensor]:
-        """The score, and the confusion matrix: entry (i, j) counts samples of class i taken for class j (on the CPU)."""
+        """The score, and the confusion matrix on the CPU: entry (i, j) counts samples of class i taken for class j."""
         device = next(self.model.parameters()).device
         sums = ScoreSums(device)
         confusion: Tensor | None = None
