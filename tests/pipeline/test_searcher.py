@@ -141,13 +141,16 @@ def test_other_seed_gives_other_numbers(tools: Any) -> None:
     assert tools.folder("a").read_lines("alphas.jsonl") != tools.folder("b").read_lines("alphas.jsonl")
 
 
-def test_interrupted_search_leaves_the_files_of_an_uninterrupted_one(tools: Any, without_seconds: Any) -> None:
+@pytest.mark.parametrize("every", [1, 2], ids=["saved the epoch before", "saved never"])
+def test_interrupted_search_leaves_the_files_of_an_uninterrupted_one(
+    tools: Any, without_seconds: Any, every: int
+) -> None:
     whole, parts = tools.folder("whole"), tools.folder("parts")
-    expected = search(tools, whole, epochs=3)
+    expected = search(tools, whole, epochs=3, checkpoint_every_epochs=every)
     with pytest.raises(tools.killed):
-        search(tools, parts, epochs=3, listener=tools.kill_after("search", 1))
+        search(tools, parts, epochs=3, checkpoint_every_epochs=every, listener=tools.kill_after("search", 1))
     assert not (parts / "arch.json").exists()
-    resumed = search(tools, parts, epochs=3, resume=True)
+    resumed = search(tools, parts, epochs=3, checkpoint_every_epochs=every, resume=True)
     assert resumed.model_desc == expected.model_desc
     assert (whole / "alphas.jsonl").read_bytes() == (parts / "alphas.jsonl").read_bytes()
     assert without_seconds(whole.read_lines("metrics.jsonl")) == without_seconds(parts.read_lines("metrics.jsonl"))
