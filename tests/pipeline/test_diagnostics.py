@@ -94,7 +94,7 @@ def test_record_counts_skips_of_the_regular_cell(tools: Any) -> None:
 
 
 def test_share_of_parameter_free_ops_is_over_both_types(tools: Any) -> None:
-    # Three of the four kept edges of the regular cell, one of the reduction cell; the second regular cell does not count.
+    # Three of four kept edges of the regular cell, one of the reduction cell; the second regular cell does not count.
     strongest = {"regular": [SKIP, POOL, POOL, CONV, CONV], "reduction": [POOL, CONV, CONV, CONV, CONV]}
     assert described(supergraph(tools, strongest))["parameter_free"] == pytest.approx(4 / 8)
 

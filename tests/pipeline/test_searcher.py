@@ -3,7 +3,7 @@
 import math
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from gradnas.finalizers import Finalizers, RandomFinalizers
 from gradnas.pipeline import ArchTrainer, RunContext, RunFolder, Searcher, SearchResult
 from gradnas.strategies import Darts
 from gradnas.supergraph import Model
-from gradnas.training import EpochRecord, Metrics, Score
+from gradnas.training import EpochRecord, Metrics, Score, Silence
 
 
 def nodes_of(cell: CellDesc) -> list[list[tuple[str, tuple[int, ...]]]]:
@@ -154,6 +154,20 @@ def test_interrupted_search_leaves_the_files_of_an_uninterrupted_one(
     assert resumed.model_desc == expected.model_desc
     assert (whole / "alphas.jsonl").read_bytes() == (parts / "alphas.jsonl").read_bytes()
     assert without_seconds(whole.read_lines("metrics.jsonl")) == without_seconds(parts.read_lines("metrics.jsonl"))
+
+
+def test_resumed_search_trains_only_what_is_missing(tools: Any) -> None:
+    class Noting(Silence):
+        epochs: ClassVar[list[int]] = []
+
+        def on_epoch(self, record: EpochRecord) -> None:
+            self.epochs.append(record.epoch)
+
+    folder = tools.folder()
+    with pytest.raises(tools.killed):
+        search(tools, folder, epochs=3, listener=tools.kill_after("search", 1))
+    search(tools, folder, epochs=3, resume=True, listener=Noting())
+    assert Noting.epochs == [1, 2]
 
 
 def test_all_three_numbers_reach_the_supergraph(tools: Any) -> None:
