@@ -40,8 +40,8 @@ imports: $(VENV)/.installed-dev ## import-linter: dependencies point one way
 unit: $(VENV)/.installed-dev ## the tests; for a part: make unit ARGS="tests/arch -k genotype"
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-bench: $(VENV)/.installed ## run benchmarks/bench_*.py
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(VENV)/.installed ## run benchmarks/*.py
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 format: $(VENV)/.installed-dev ## let ruff repair and format the source
 	$(BIN)/ruff check --fix .
@@ -49,7 +49,7 @@ format: $(VENV)/.installed-dev ## let ruff repair and format the source
 
 clean: ## remove caches and build folders; the environment and the runs stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,6 +1,7 @@
 """gradnas: differentiable neural architecture search."""
 
 from gradnas import arch as arch
+from gradnas import config as config
 from gradnas import data as data
 from gradnas import finalizers as finalizers
 from gradnas import ops as ops

@@ -170,7 +170,7 @@ def search(
     if isinstance(strategy, str):
         strategy = build_strategy(ComponentConf(name=strategy))
     conf = RunConf(
-        data=DataConf(source=_source_name(train_set)),
+        data=DataConf(source=_source_name(train_set) if val_set is None else None),
         space=describe_space(space),
         strategy=describe_strategy(strategy),
         search=conf_search,
@@ -178,7 +178,9 @@ def search(
         device=device,
     )
     resolved = resolve_device(device)
-    path = Path(out) if out is not None else _free_folder("search")
+    path = Path(out) if out is not None else free_folder("search")
+    if resume and _is_finished_search(path, conf):
+        return Result(path, data=data)
     context = RunContext(data=data, val_set=held_out, seed=seed, device=resolved, resume=resume)
     experiment = prepare(conf, context, space, strategy)
     _refuse_early(experiment)
@@ -236,8 +238,14 @@ def retrain(
     if test_set is not None:
         data = replace(data, test=_images(test_set, data.train))
     conf = replace(found.config, retrain=conf_retrain, device=device if device is not None else found.config.device)
-    if train_set is not None:
-        conf = replace(conf, data=replace(conf.data, source=_source_name(train_set)))
+    if train_set is not None or test_set is not None:
+        source = None if test_set is not None or train_set is None else _source_name(train_set)
+        if source is not None and source != conf.data.source and out is None:
+            raise ValueError(
+                f"the architecture was found on {conf.data.source!r}; retraining on {source!r} needs a run folder "
+                "of its own: pass out=…."
+            )
+        conf = replace(conf, data=DataConf(source=source))
     context = RunContext(data=data, seed=conf.seed, device=resolve_device(conf.device), resume=resume)
     experiment = prepare(conf, context)
     _refuse_early(experiment, search=False)
@@ -266,7 +274,7 @@ def run(
     context = RunContext(data=data, seed=conf.seed, device=device)
     experiment = prepare(conf, context)
     _refuse_early(experiment)
-    folder = _enter(Path(out) if out is not None else _free_folder("run"), conf, resume)
+    folder = _enter(Path(out) if out is not None else free_folder("run"), conf, resume)
     with progress_listener(progress) as listener:
         running = replace(context, folder=folder, listener=listener, resume=resume)
         replace(experiment, context=running).run()
@@ -323,12 +331,18 @@ def _source(dataset: Data) -> DataSource:
 
 def _images(dataset: Data, like: ImageSet) -> ImageSet:
     if isinstance(dataset, ImageSet):
-        return dataset
-    if isinstance(dataset, DataSource):
-        return dataset.train
-    if isinstance(dataset, (str, os.PathLike)):
-        return load_data(dataset).train
-    return from_dataset(dataset, classes=like.classes)
+        images = dataset
+    elif isinstance(dataset, (DataSource, str, os.PathLike)):
+        images = _source(dataset).train
+    else:
+        images = from_dataset(dataset, classes=like.classes)
+    if (images.shape, images.images.dtype, images.classes) != (like.shape, like.images.dtype, like.classes):
+        raise ValueError(
+            f"the held-out images are {images.shape} {images.images.dtype} with the classes "
+            f"{list(images.classes)[:10]}, the training images {like.shape} {like.images.dtype} with {list(like.classes)[:10]}. "
+            "Both must have one size, one type and the same classes in one order."
+        )
+    return images
 
 
 def _check_fits(space: ModelDescBuilder, data: DataSource) -> None:
@@ -391,8 +405,17 @@ def _enter(path: Path, conf: RunConf, resume: bool) -> RunFolder:
     return RunFolder.create(path, conf)
 
 
+def _is_finished_search(path: Path, conf: RunConf) -> bool:
+    """True when the folder holds the finished search of this configuration, whatever was done with it since."""
+    folder = RunFolder(path)
+    if not folder.is_run() or not (folder / "arch.json").is_file():
+        return False
+    stored = folder.read_config()
+    return replace(stored, retrain=conf.retrain, baseline=conf.baseline, device=conf.device) == conf
+
+
 def _retrain_folder(found: Result, conf: RunConf, out: str | os.PathLike[str] | None, resume: bool) -> RunFolder:
-    if out is not None and Path(out) != found.folder:
+    if out is not None and Path(out).resolve() != found.folder.resolve():
         folder = _enter(Path(out), conf, resume)
         found.arch.clone().save(folder / "arch.json")
         if not (folder / "summary.json").exists():
@@ -402,7 +425,7 @@ def _retrain_folder(found: Result, conf: RunConf, out: str | os.PathLike[str] | 
     if not resume and (folder / "full_arch.json").exists():
         raise FileExistsError(
             f"{folder.path} has a retrained network already. Choose another folder with out=…, or continue an "
-            "interrupted retraining with resume=True. Nothing was overwritten."
+            f"interrupted retraining with resume=True or `gradnas resume {folder.path}`. Nothing was overwritten."
         )
     begun = folder.read_config().retrain  # not found.config, which may be older than the retraining
     if (folder / "full_arch.json").exists() and begun != conf.retrain:
@@ -414,7 +437,8 @@ def _retrain_folder(found: Result, conf: RunConf, out: str | os.PathLike[str] | 
     return folder
 
 
-def _free_folder(kind: str) -> Path:
+def free_folder(kind: str) -> Path:
+    """The next free ``runs/<kind>-N``."""
     taken = 1
     while (Path("runs") / f"{kind}-{taken}").exists():
         taken += 1

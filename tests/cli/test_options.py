@@ -14,14 +14,19 @@ class Captured(Exception):  # noqa: N818 - a signal of these tests
         self.conf = conf
 
 
-@pytest.fixture
-def resolve(gradnas: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The configuration that a command line hands to gradnas.run, which is not started."""
+@pytest.fixture(autouse=True)
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command line that should have been refused must not train for hours."""
 
     def stop(conf: RunConf, **_: object) -> None:
         raise Captured(conf)
 
     monkeypatch.setattr(api, "run", stop)
+
+
+@pytest.fixture
+def resolve(gradnas: Any) -> Any:
+    """The configuration that a command line hands to gradnas.run, which is not started."""
 
     def call(*argv: object) -> RunConf:
         with pytest.raises(Captured) as caught:

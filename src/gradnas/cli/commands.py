@@ -137,12 +137,7 @@ def _search(options: Options) -> None:
 
 
 def _out(options: Options, kind: str) -> Path:
-    if "out" in options:
-        return Path(options["out"])
-    taken = 1
-    while (Path("runs") / f"{kind}-{taken}").exists():
-        taken += 1
-    return Path("runs") / f"{kind}-{taken}"
+    return Path(options["out"]) if "out" in options else api.free_folder(kind)
 
 
 @contextmanager

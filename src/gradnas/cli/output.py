@@ -8,12 +8,12 @@ from gradnas.api import Result
 
 def say(text: str = "") -> None:
     """One line for the user; at once, since a run takes long."""
-    print(text, flush=True)  # noqa: T201 - the command line talks to its user
+    print(text, flush=True)
 
 
 def complain(text: str) -> None:
     """One line for the user about something that went wrong."""
-    print(f"gradnas: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the command line talks to its user
+    print(f"gradnas: {text}", file=sys.stderr, flush=True)
 
 
 def say_result(result: Result) -> None:

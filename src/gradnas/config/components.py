@@ -45,23 +45,46 @@ def build_strategy(conf: ComponentConf) -> Strategy:
 
 
 def describe_space(space: ModelDescBuilder) -> ComponentConf:
-    """The configuration that names a space built in Python."""
-    return ComponentConf(name=_name(type(space), SPACES), options=dict(space.options))
+    """The configuration that names a space built in Python, from its ``options``.
+
+    Raises:
+        TypeError: When an argument of its constructor is not among them: the run could not be repeated.
+    """
+    names = [name for name in _arguments(type(space)) if name not in _FROM_DATA]
+    return _described(space, SPACES, names, space.options, "put it into self.options")
 
 
 def describe_strategy(strategy: Strategy) -> ComponentConf:
     """The configuration that names a strategy built in Python.
 
-    Options are those arguments of its constructor that it keeps as attributes of the same name.
+    Options are the arguments of its constructor, each kept as an attribute of the same name.
+
+    Raises:
+        TypeError: When one is not kept: the run could not be repeated.
     """
-    kept = vars(strategy)
-    names = [name for name in inspect.signature(type(strategy)).parameters if name in kept]
-    options = {name: list(kept[name]) if isinstance(kept[name], tuple) else kept[name] for name in names}
-    return ComponentConf(name=_name(type(strategy), STRATEGIES), options=options)
+    names = _arguments(type(strategy))
+    kept = {name: value for name, value in vars(strategy).items() if name in names}
+    return _described(strategy, STRATEGIES, names, kept, f"keep it as an attribute of {type(strategy).__name__}")
 
 
-def _name(kind: type, known: Mapping[str, type]) -> str:
-    return next((name for name, k in known.items() if k is kind), f"{kind.__module__}.{kind.__qualname__}")
+def _described(
+    instance: object, known: Mapping[str, type], names: list[str], kept: Mapping[str, Any], advice: str
+) -> ComponentConf:
+    kind = type(instance)
+    missing = [name for name in names if name not in kept]
+    if missing:
+        raise TypeError(
+            f"the constructor argument {missing[0]!r} of {kind.__name__} cannot be read back, so the run folder could "
+            f"not repeat the run; {advice}."
+        )
+    name = next((n for n, k in known.items() if k is kind), f"{kind.__module__}.{kind.__qualname__}")
+    options = {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
+    return ComponentConf(name=name, options=options)
+
+
+def _arguments(kind: type) -> list[str]:
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [name for name, p in inspect.signature(kind).parameters.items() if p.kind not in variable]
 
 
 def _build(

@@ -104,6 +104,8 @@ class RetrainConf(PhaseConf):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.l1_alphas > 0:
+            raise ValueError("l1_alphas acts on the architecture parameters of a search; a found network has none.")
         check_count(self.channels, "channels of the retrained network")
         check_count(self.cells, "cells of the retrained network")
 

@@ -32,7 +32,12 @@ class DataSource:
     normalization: Normalization
 
     def __post_init__(self) -> None:
-        """Check that a network for the training images can read the test images."""
+        """Check that there is something to learn, and that a network for the training images can read the test images."""
+        if len(self.train.labels.unique()) < 2:
+            raise ValueError(
+                f"{self.name}: all training images are of one class, {self.train.classes[int(self.train.labels[0])]!r}; "
+                "a classifier needs at least two."
+            )
         if self.test is None:
             return
         for what, train, test in (

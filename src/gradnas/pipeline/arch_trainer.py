@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradnas.arch import ModelDesc
+from gradnas.config import describe_strategy
 from gradnas.data import DataLoaders, EndlessBatches
 from gradnas.finalizers import Finalizers
 from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, l1_norm, mean_entropy, would_be
@@ -114,7 +115,7 @@ class ArchTrainer(Trainer):
         return mean_entropy(self.supergraph)
 
     def _identity(self) -> dict[str, Any]:
-        return {**super()._identity(), "strategy": repr(self.strategy)}
+        return {**super()._identity(), "strategy": repr(describe_strategy(self.strategy))}
 
     def update_checkpoint(self, checkpoint: CheckPoint) -> None:
         super().update_checkpoint(checkpoint)

@@ -146,11 +146,12 @@ class Experiment:
 
     def _retrain_facts(self, result: EvalResult) -> dict[str, Any]:
         metrics, test = result.train_metrics, result.train_metrics.test
-        n = len(self.context.data.test) if self.context.data.test is not None else 0
+        n = 0 if result.confusion is None else int(result.confusion.sum())  # max_steps_per_epoch may shorten the test
         return {
             "test_accuracy": None if test is None else test.top1,
             "test_accuracy_ci95": None if test is None else wilson_interval(test.top1, n),
             "test_loss": None if test is None else test.loss,
+            "n_test": n or None,
             "confusion": None if result.confusion is None else result.confusion.tolist(),
             "params": count_params(result.model),
             "macs": count_macs(result.model, self.context.data.train.shape),

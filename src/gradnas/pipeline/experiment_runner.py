@@ -61,6 +61,8 @@ class ExperimentRunner:
             self._enter("search", replace(self.conf, retrain=RetrainConf(epochs=0)))
             found = self.run_search(self.conf)
         if eval:
+            if self.conf.retrain.epochs < 1:
+                raise ValueError("an evaluation needs at least one epoch: set retrain.epochs.")
             folder = self._enter("eval", self.conf)
             arch = self._folder_path("search") / "arch.json"
             if not arch.is_file():

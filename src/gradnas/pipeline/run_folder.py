@@ -1,6 +1,7 @@
 """The run folder: everything a run leaves, and nothing outside it."""
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -45,9 +46,15 @@ class RunFolder:
                 f"{folder.path} already holds {what}. To continue a run use `gradnas resume {folder.path}` "
                 "(in Python: resume=True); otherwise choose another name. Nothing was overwritten."
             )
+        facts = environment()
         folder.path.mkdir(parents=True, exist_ok=True)
-        folder.write_config(conf)
-        folder.write_json(MARKER, environment())
+        try:
+            folder.write_json(MARKER, facts)
+            folder.write_config(conf)
+        except BaseException:
+            for name in (MARKER, "config.yaml"):  # an unfinished folder could be neither resumed nor used again
+                (folder / name).unlink(missing_ok=True)
+            raise
         return folder
 
     @staticmethod
@@ -79,8 +86,8 @@ class RunFolder:
         write_atomic(self / "config.yaml", to_yaml(conf))
 
     def write_json(self, name: str, value: Any) -> None:
-        """Store a value as indented JSON. ValueError for NaN, which JSON does not have."""
-        write_atomic(self / name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        """Store a value as indented JSON; numbers that are not finite, which JSON does not have, become null."""
+        write_atomic(self / name, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def read_json(self, name: str) -> Any:
         """Read :meth:`write_json`; None when there is no such file. ValueError when it is damaged."""
@@ -93,9 +100,25 @@ class RunFolder:
             raise ValueError(f"{path} is damaged: {error}") from error
 
     def append(self, name: str, record: dict[str, Any]) -> None:
-        """Add one line to a log."""
-        with open(self / name, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        """Add one line to a log; numbers that are not finite become null.
+
+        Raises:
+            OSError: When it cannot be written, e.g. for a full disk; the lines before are intact.
+        """
+        line = (json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n").encode()
+        path = self / name
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            with open(path, "ab") as stream:
+                stream.write(line)
+        except OSError as error:
+            if path.exists():
+                os.truncate(path, size)
+            raise OSError(
+                error.errno,
+                f"cannot add {len(line):,} bytes to {path}: {error.strerror}. The lines before are intact; free some "
+                "space and continue with `gradnas resume`",
+            ) from error
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The records of a log; a last line that a crash cut short is left out with a warning."""
@@ -127,6 +150,16 @@ class RunFolder:
     def metrics(self, phase: str) -> list[EpochRecord]:
         """The records of one phase."""
         return [EpochRecord.from_dict(r) for r in self.read_lines("metrics.jsonl") if r["phase"] == phase]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
 
 
 def environment() -> dict[str, Any]:

@@ -84,6 +84,10 @@ class Searcher:
         finalizers: Finalizers,
     ) -> tuple[ModelDesc, Metrics | None]:
         """Learn on the supergraph and finalize; without a trainer the description is only finalized."""
+        if trainer_class is not None and conf_search.drop_path > 0:
+            raise ValueError("drop_path acts on discrete networks; a supergraph has none. Set search.drop_path to 0.")
+        if trainer_class is not None and conf_search.aux_weight > 0 and not model_desc.has_aux_tower():
+            raise ValueError("search.aux_weight has no effect: the supergraph has no auxiliary tower. Set it to 0.")
         model = self.context.model(lambda: self._supergraph(model_desc), f"{self.phase}.weights")
         if trainer_class is None:
             return self.finalize_model(model, finalizers), None

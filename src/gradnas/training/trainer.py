@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -262,8 +261,3 @@ class Trainer:
         self.metrics = Metrics.from_list(self.checkpoint["metrics"])
         self.confusion = self.checkpoint["confusion"]
         self.epoch, self.global_step = self.checkpoint["epoch"], self.checkpoint["global_step"]
-
-
-def plain_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy without smoothing, the loss of the architecture step."""
-    return F.cross_entropy(logits, targets)
