@@ -339,7 +339,8 @@ def _images(dataset: Data, like: ImageSet) -> ImageSet:
     if (images.shape, images.images.dtype, images.classes) != (like.shape, like.images.dtype, like.classes):
         raise ValueError(
             f"the held-out images are {images.shape} {images.images.dtype} with the classes "
-            f"{list(images.classes)[:10]}, the training images {like.shape} {like.images.dtype} with {list(like.classes)[:10]}. "
+            f"{list(images.classes)[:10]}, the training images {like.shape} {like.images.dtype} with "
+            f"{list(like.classes)[:10]}. "
             "Both must have one size, one type and the same classes in one order."
         )
     return images

@@ -32,11 +32,11 @@ class DataSource:
     normalization: Normalization
 
     def __post_init__(self) -> None:
-        """Check that there is something to learn, and that a network for the training images can read the test images."""
+        """Check that there are classes to tell apart, and that the test images are like the training images."""
         if len(self.train.labels.unique()) < 2:
             raise ValueError(
-                f"{self.name}: all training images are of one class, {self.train.classes[int(self.train.labels[0])]!r}; "
-                "a classifier needs at least two."
+                f"{self.name}: all training images are of the class "
+                f"{self.train.classes[int(self.train.labels[0])]!r}; a classifier needs at least two classes."
             )
         if self.test is None:
             return
