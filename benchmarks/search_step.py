@@ -82,6 +82,8 @@ def main() -> None:
     }
     target = Path(__file__).parent / "results" / f"search_step_{args.device.split(':')[0]}.json"
     target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    machine = result["machine"]
+    print(f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads, torch {torch.__version__}")
     print(f"order 1  {median[1]:7.3f} s/step   order 2  {median[2]:7.3f} s/step   n={args.repeats}")
     print(f"ratio    {statistics.median(ratios):7.2f}   ({min(ratios):.2f} to {max(ratios):.2f})   -> {target}")
 

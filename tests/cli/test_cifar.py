@@ -16,8 +16,6 @@ def test_the_small_cifar_preset_runs_on_an_npz_file(tmp_path: Path, capsys: pyte
         "1",
         "--retrain.epochs",
         "1",
-        "--retrain.optimizer.warmup_epochs",
-        "0",
         "--max-steps",
         "1",
     ]

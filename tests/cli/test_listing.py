@@ -73,6 +73,7 @@ def test_an_unknown_list_names_the_nearest(gradnas: Any) -> None:
         (None, ""),
         ("One line.", "One line."),
         ("Identity or :class:`Other` at 2. ValueError for ``x``.\n\nMore.", "Identity or Other at 2."),
+        ("``y = x`` over all.", "y = x over all."),
         ("Liu et al., DARTS (ICLR 2019): a cell.", "Liu et al., DARTS (ICLR 2019): a cell."),
     ],
 )

@@ -50,9 +50,10 @@ OPTIMIZERS = st.builds(
     warmup_epochs=st.integers(0, 5),
 )
 COUNTS = st.integers(1, 10**6)
+EPOCHS = st.integers(6, 10**6)  # more than any warm-up above
 SEARCHES = st.builds(
     SearchConf,
-    epochs=COUNTS,
+    epochs=EPOCHS,
     optimizer=OPTIMIZERS,
     val_ratio=FLOATS,
     grad_clip=FLOATS,
@@ -61,7 +62,7 @@ SEARCHES = st.builds(
     augment_val_batches=st.booleans(),
     max_steps_per_epoch=st.none() | COUNTS,
 )
-RETRAININGS = st.builds(RetrainConf, epochs=COUNTS, optimizer=OPTIMIZERS, drop_path=FLOATS, channels=COUNTS)
+RETRAININGS = st.builds(RetrainConf, epochs=EPOCHS, optimizer=OPTIMIZERS, drop_path=FLOATS, channels=COUNTS)
 SOURCES = st.sampled_from(["digits", "my set.zip", "123", "1e3", "true", "ümlaut/ ö", "a: b", "#x", "-", "[1]", "null"])
 RUNS = st.builds(
     RunConf,

@@ -263,7 +263,7 @@ def test_checkpoint_of_another_strategy_is_refused_naming_both(tools: Any, tmp_p
     other = ArchTrainer(
         tools.search_conf(), supergraph(tools), create_checkpoint(path, resume=True), strategy=Darts(lr=0.5)
     )
-    with pytest.raises(ValueError, match=r"strategy: 'Darts\(order=1, lr=0.0003.*now 'Darts\(order=1, lr=0.5"):
+    with pytest.raises(ValueError, match=r"strategy: .*'lr': 0\.0003.*now .*'lr': 0\.5"):
         other.fit(data(tools))
 
 

@@ -1,6 +1,7 @@
 """Tests of ``src/gradnas/pipeline/run_folder.py``."""
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,31 @@ def test_json_is_read_back(folder: RunFolder) -> None:
     assert folder.read_json("absent.json") is None
 
 
-def test_numbers_that_json_does_not_have_are_refused(folder: RunFolder) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        folder.write_json("x.json", float("nan"))
-    assert not (folder / "x.json").exists()
+def test_numbers_that_json_does_not_have_become_null(folder: RunFolder) -> None:
+    folder.write_json("x.json", {"loss": float("nan"), "more": [float("inf"), 1.5]})
+    folder.append("x.jsonl", {"loss": float("-inf")})
+    assert folder.read_json("x.json") == {"loss": None, "more": [None, 1.5]}
+    assert folder.read_lines("x.jsonl") == [{"loss": None}]
+
+
+def test_a_full_disk_leaves_the_lines_before_and_names_the_log(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.append("x.jsonl", {"epoch": 0})
+    before = (folder / "x.jsonl").read_bytes()
+
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            with real_open(folder / "x.jsonl", "ab") as stream:
+                stream.write(b'{"half')
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    real_open = open
+    monkeypatch.setattr("builtins.open", lambda *args, **kwargs: Full())
+    with pytest.raises(OSError, match=r"cannot add \d+ bytes to .*x\.jsonl: No space left.*gradnas resume"):
+        folder.append("x.jsonl", {"epoch": 1})
+    monkeypatch.undo()
+    assert (folder / "x.jsonl").read_bytes() == before
 
 
 def test_damaged_json_is_refused_naming_the_file(folder: RunFolder) -> None:

@@ -29,8 +29,8 @@ def _components(known: Mapping[str, type]) -> Table:
 
 def _options(kind: type) -> str:
     parameters = inspect.signature(kind).parameters.values()
-    named = [p for p in parameters if p.name not in FROM_DATA and p.kind is not inspect.Parameter.VAR_KEYWORD]
-    return ", ".join(f"{p.name}={_short(p.default)}" for p in named if p.default is not inspect.Parameter.empty)
+    named = [p for p in parameters if p.name not in FROM_DATA and p.default is not inspect.Parameter.empty]
+    return ", ".join(f"{p.name}={_short(p.default)}" for p in named)
 
 
 def _short(default: object) -> str:

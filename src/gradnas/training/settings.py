@@ -24,7 +24,7 @@ class OptimConf:
         nesterov: Nesterov momentum; SGD only.
         schedule: ``cosine`` from lr to lr_min over the epochs, or ``constant``.
         lr_min: Where the cosine ends.
-        warmup_epochs: Epochs of linear warm-up before, from lr / warmup_epochs.
+        warmup_epochs: Epochs of linear warm-up before, from lr / warmup_epochs; a shorter training is all warm-up.
     """
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -89,11 +89,6 @@ class TrainConf:
     def __post_init__(self) -> None:
         check_count(self.epochs, "epochs", 0)
         _check_choice(self.precision, "precision", PRECISIONS)
-        if 0 < self.epochs <= self.optimizer.warmup_epochs:
-            raise ValueError(
-                f"warmup_epochs={self.optimizer.warmup_epochs} leaves no epoch for training: epochs={self.epochs}. "
-                "Lower warmup_epochs or train longer."
-            )
         for name in ("batch_chunks", "log_every_steps", "validate_every_epochs", "checkpoint_every_epochs"):
             check_count(getattr(self, name), name)
         if self.max_steps_per_epoch is not None:
