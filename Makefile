@@ -18,7 +18,7 @@ demo: $(VENV)/.installed ## install, then search, retrain and report on the embe
 	@out='$(RUN_FOLDER)'; n=1; \
 	if [ -z "$$out" ]; then while [ -e "runs/demo-$$n" ]; do n=$$((n + 1)); done; out="runs/demo-$$n"; fi; \
 	mkdir -p "$$(dirname "$$out")"; \
-	$(BIN)/gradnas run --preset demo --out "$$out"
+	OMP_NUM_THREADS=1 $(BIN)/gradnas run --preset demo --out "$$out"  # digits are too small to share among threads
 
 test: ## lint, format check, types, imports, then the tests
 	@$(MAKE) --no-print-directory lint
