@@ -4,7 +4,6 @@ import copy
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from gradnas.arch import Shape
 from gradnas.ops import AuxTower
@@ -21,6 +20,8 @@ def count_macs(model: nn.Module, image_shape: Shape) -> int:
 
     The model is not touched: a copy on the meta device is run, so nothing is computed.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # brings triton, which is slow to import
+
     twin = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin(torch.empty(1, *image_shape, device="meta"))
