@@ -10,10 +10,10 @@ from gradnas.arch import DatasetConf
 from gradnas.config.settings import ComponentConf
 from gradnas.foundation.names import did_you_mean
 from gradnas.spaces import DartsSpace, ModelDescBuilder
-from gradnas.strategies import Darts, MetaOptimizer, RandomSearch, Strategy
+from gradnas.strategies import Darts, MetaOptimizer, RandomSearch, Strategy, Xnas
 
 SPACES: Mapping[str, type[ModelDescBuilder]] = MappingProxyType({"darts": DartsSpace})
-STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType({"darts": Darts, "random": RandomSearch})
+STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType({"darts": Darts, "xnas": Xnas, "random": RandomSearch})
 
 _FROM_DATA = ("in_channels", "image_size", "n_classes")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 from torch.nn import Parameter
 
-from gradnas.ops.arch_params import ArchParam, ArchParams
+from gradnas.ops.arch_params import SUFFIX, ArchParam, ArchParams
 
 
 class ArchModule(nn.Module):
@@ -29,6 +29,12 @@ class ArchModule(nn.Module):
         self._refuse_second_set()
         self._used_arch_params = arch_params
 
+    def release_arch_params(self) -> None:
+        """Forget the parameters, own or another module's, so that others can be set."""
+        for name in ArchParams.from_module(self):
+            delattr(self, name + SUFFIX)
+        self._used_arch_params = None
+
     def _refuse_second_set(self) -> None:
         if self._used_arch_params is not None:
             raise RuntimeError(f"{type(self).__name__} already has the parameters {self._used_arch_params!r}.")
@@ -50,7 +56,7 @@ class ArchModule(nn.Module):
             if isinstance(module, ArchModule):
                 for name, value in module.arch_params().items():
                     first_use.setdefault(id(value), (f"{path}.{name}" if path else name, value))
-        return ArchParams(first_use.values())
+        return ArchParams.view(first_use.values())
 
     def all_owned(self) -> ArchParams:
         """Every architecture parameter registered in the subtree, in module order."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from torch import nn
-from torch.nn import Parameter, ParameterDict, ParameterList
+from torch import Tensor, nn
+from torch.nn import Buffer, Parameter, ParameterDict, ParameterList
 
-ArchParam = Parameter | ParameterDict | ParameterList
+ArchParam = Tensor | ParameterDict | ParameterList
+"""A parameter, a container of them, or a buffer: what a rule updates by itself and no optimizer ever holds."""
+
 SUFFIX = "_arch_param"  # of the attribute under which the owner registers an entry
 
 
@@ -16,27 +18,23 @@ class ArchParams(Mapping[str, ArchParam]):
         """Collect the entries in order.
 
         Args:
-            arch_params: Pairs of name and parameter (or ParameterList, ParameterDict).
+            arch_params: Pairs of name and parameter, ParameterList, ParameterDict or ``torch.nn.Buffer``.
             registrar: Module that shall own them: each is registered on it as ``<name>_arch_param``, so that torch
                 moves, saves and lists it. Without, this is a pure view, used for sharing.
 
         Raises:
-            TypeError: For a value that is no parameter.
+            TypeError: For a value that is none of these.
             ValueError: For a duplicate or empty name, or a dotted one when there is a registrar.
             RuntimeError: When the registrar already has the attribute.
         """
         self._entries: dict[str, ArchParam] = {}
         for name, value in arch_params:
-            if not isinstance(value, (Parameter, ParameterDict, ParameterList)):
+            if not isinstance(value, (Parameter, Buffer, ParameterDict, ParameterList)):
                 raise TypeError(
-                    f"architecture parameter {name!r} must be a Parameter, ParameterDict or ParameterList, "
+                    f"architecture parameter {name!r} must be a Parameter, Buffer, ParameterDict or ParameterList, "
                     f"got {type(value).__name__}."
                 )
-            if not name or (registrar is not None and "." in name):
-                raise ValueError(f"architecture parameter name {name!r} must not be empty, nor have a dot when owned.")
-            if name in self._entries:
-                raise ValueError(f"architecture parameter {name!r} is given twice.")
-            self._entries[name] = value
+            self._add(name, value, owned=registrar is not None)
         if registrar is not None:
             taken = {*registrar._parameters, *registrar._buffers, *registrar._modules, *registrar.__dict__}
             for name in self._entries:
@@ -45,6 +43,21 @@ class ArchParams(Mapping[str, ArchParam]):
             for name, value in self._entries.items():
                 setattr(registrar, name + SUFFIX, value)
         self._registrar = registrar
+
+    def _add(self, name: str, value: ArchParam, *, owned: bool) -> None:
+        if not name or (owned and "." in name):
+            raise ValueError(f"architecture parameter name {name!r} must not be empty, nor have a dot when owned.")
+        if name in self._entries:
+            raise ValueError(f"architecture parameter {name!r} is given twice.")
+        self._entries[name] = value
+
+    @staticmethod
+    def view(registered: Iterable[tuple[str, ArchParam]]) -> "ArchParams":
+        """A view of what is registered elsewhere, where torch keeps buffers as ordinary tensors."""
+        params = ArchParams([])
+        for name, value in registered:
+            params._add(name, value, owned=False)
+        return params
 
     def __getitem__(self, name: str) -> ArchParam:
         # What the owner holds now: torch replaces parameters in to_empty(), load_state_dict(assign=True) and functional
@@ -75,11 +88,11 @@ class ArchParams(Mapping[str, ArchParam]):
         return any(_kind(name) == kind for name in self._entries)
 
     def param_by_kind(self, kind: str | None = None) -> Iterator[Parameter]:
-        """Leaf parameters of a kind (None: all), members of lists and dicts included, in order."""
+        """Leaf parameters of a kind (None: all), members of lists and dicts included, in order; no buffers."""
         for _, value in self._of_kind(kind):
             if isinstance(value, Parameter):
                 yield value
-            else:
+            elif isinstance(value, nn.Module):
                 yield from value.parameters()
 
     def paramlist_by_kind(self, kind: str | None = None) -> Iterator[ParameterList]:
@@ -105,7 +118,7 @@ class ArchParams(Mapping[str, ArchParam]):
         Names come without the suffix; those of descendants carry their dotted module path. Lists and dicts come whole.
         An object registered twice comes once, under its first name.
         """
-        return ArchParams(_registered(module, recurse))
+        return ArchParams.view(_registered(module, recurse))
 
     @staticmethod
     def nonarch_from_module(module: nn.Module, recurse: bool = False) -> Iterator[Parameter]:
@@ -121,8 +134,8 @@ def _kind(name: str) -> str:
 def _registered(module: nn.Module, recurse: bool) -> Iterator[tuple[str, ArchParam]]:
     seen: set[int] = set()
     for path, owner in module.named_modules() if recurse else [("", module)]:
-        for name, value in [*owner._parameters.items(), *owner._modules.items()]:
-            if name.endswith(SUFFIX) and isinstance(value, (Parameter, ParameterDict, ParameterList)):
+        for name, value in [*owner._parameters.items(), *owner._buffers.items(), *owner._modules.items()]:
+            if name.endswith(SUFFIX) and isinstance(value, (Tensor, ParameterDict, ParameterList)):
                 if id(value) in seen:
                     continue
                 seen.add(id(value))

@@ -17,3 +17,6 @@ from gradnas.pipeline.random_searcher import RandomSearcher as RandomSearcher
 from gradnas.pipeline.run_folder import RunFolder as RunFolder
 from gradnas.pipeline.searcher import Searcher as Searcher
 from gradnas.pipeline.searcher import SearchResult as SearchResult
+from gradnas.pipeline.xnas import XnasArchTrainer as XnasArchTrainer
+from gradnas.pipeline.xnas import XnasExperimentRunner as XnasExperimentRunner
+from gradnas.pipeline.xnas import XnasModelDescBuilder as XnasModelDescBuilder

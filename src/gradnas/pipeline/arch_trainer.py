@@ -1,6 +1,6 @@
 """Training of a supergraph: the plain loop, with a strategy that moves the architecture parameters before each step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from gradnas.config import describe_strategy
 from gradnas.data import DataLoaders, EndlessBatches
 from gradnas.finalizers import Finalizers
 from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, l1_norm, mean_entropy, would_be
-from gradnas.strategies import Batch, Darts, MetaOptimizer
+from gradnas.strategies import Batch, Darts, MetaOptimizer, SearchSchedule
 from gradnas.supergraph import Model, fixed
 from gradnas.training import CheckPoint, Listener, Score, TrainConf, Trainer
 
@@ -47,22 +47,26 @@ class ArchTrainer(Trainer):
         listener: Listener | None = None,
         alpha_log: AlphaLog | None = None,
     ) -> None:
+        self.strategy = strategy if strategy is not None else Darts()
+        model.set_mixing_rule(self.strategy.mixing_rule)  # before anyone looks at the parameters: it may replace some
         super().__init__(conf_train, model, checkpoint, phase=phase, seed=seed, listener=listener)
         self.supergraph = model
-        self.strategy = strategy if strategy is not None else Darts()
         self.finalizers = finalizers if finalizers is not None else Finalizers()
         self.alpha_log = alpha_log
         self.alphas = list(model.all_owned().param_by_kind())
         self._outer_loss = nn.CrossEntropyLoss()
         self._alpha_batches: EndlessBatches | None = None
         self._last_found: ModelDesc | None = None
-        model.set_mixing_rule(self.strategy.mixing_rule)
+        if conf_train.l1_alphas > 0 and not model.all_owned().has_kind("alphas"):
+            raise ValueError(
+                f"l1_alphas acts on parameters that {type(self.strategy).__name__} does not have. Set it to 0."
+            )
 
     def pre_fit(self, data_loaders: DataLoaders) -> None:
         """Bind the strategy.
 
         Raises:
-            ValueError: When a bilevel strategy has no validation batches.
+            ValueError: When a bilevel strategy has no validation batches, or the strategy refuses the search.
         """
         if data_loaders.alpha is not None:
             self._alpha_batches = EndlessBatches(data_loaders.alpha)
@@ -71,8 +75,15 @@ class ArchTrainer(Trainer):
                 f"{type(self.strategy).__name__} learns the architecture on held-out data, but there is none. "
                 "Set val_ratio above 0 or give a validation set."
             )
-        optimizer = self.multi_optim[0].optimizer
-        self.strategy.prepare(self.supergraph, self._batch_loss, optimizer, chunks=self.conf.batch_chunks)
+        steps = self.steps_per_epoch(data_loaders)
+        drawn = 0 if self._alpha_batches is None else self._alpha_batches.samples(self.conf.epochs * steps)
+        self.strategy.prepare(
+            self.supergraph,
+            self._batch_loss,
+            self.multi_optim[0].optimizer,
+            chunks=self.conf.batch_chunks,
+            schedule=SearchSchedule(epochs=self.conf.epochs, steps_per_epoch=steps, val_samples=drawn),
+        )
 
     def pre_epoch(self, data_loaders: DataLoaders) -> None:
         super().pre_epoch(data_loaders)
@@ -94,8 +105,10 @@ class ArchTrainer(Trainer):
         loss = super().compute_loss(lossfn, y, logits, aux_weight, aux_logits)
         return loss + self.conf.l1_alphas * l1_norm(self.supergraph) if self.conf.l1_alphas > 0 else loss
 
-    def _batch_loss(self, batch: Batch, *, full_precision: bool = False) -> Tensor:
-        logits, aux = self.forward(batch[0], full_precision=full_precision)
+    def _batch_loss(
+        self, batch: Batch, *, full_precision: bool = False, mixing: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
+        logits, aux = self.forward(batch[0], full_precision=full_precision, mixing=mixing)
         return self.compute_loss(self._outer_loss, batch[1], logits, self.conf.aux_weight, aux)
 
     def read_progress(self, step: int, steps: int, sums: Any) -> None:
@@ -108,6 +121,8 @@ class ArchTrainer(Trainer):
         found = would_be(self.supergraph, self.finalizers)
         if self.alpha_log is not None:
             state = describe_alphas(self.supergraph, found)
+            said = self.strategy.describe()
+            state |= {"strategy": said} if said else {}
             self.alpha_log({"epoch": self.epoch, **state, "changed_edges": changed_edges(self._last_found, found)})
         self._last_found = found
 

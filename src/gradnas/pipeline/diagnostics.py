@@ -90,13 +90,11 @@ def _describe_cell(cell: Cell) -> dict[str, Any]:
         for edge in node  # type: ignore[attr-defined]  # a ModuleList
         if isinstance(edge.op, MixedOp)
     ]
-    probabilities = _probabilities(cell)
-    alphas = cell.alphas()
-    assert alphas is not None
+    probabilities, ops = _probabilities(cell), cell.mixed_ops()
     return {
         "edges": edges,
-        "ops": list(cell.mixed_ops()[0].names),
-        "alphas": alphas.tolist(),
+        "ops": list(ops[0].names),
+        **ops[0].rule.record([op.arch_params() for op in ops]),
         "weights": probabilities.tolist(),
         "entropy": _entropy(probabilities).tolist(),
     }

@@ -1,6 +1,7 @@
 """The DARTS cell space."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from gradnas.arch import (
     DARTS_PRIMITIVES,
@@ -41,6 +42,9 @@ class DartsSpace(ModelDescBuilder):
         KeyError: For an unknown op, naming the nearest.
     """
 
+    mixed_op: ClassVar[str] = "mixed_op"
+    """Name of the op that holds the choice of an edge."""
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -79,6 +83,6 @@ class DartsSpace(ModelDescBuilder):
     ) -> tuple[list[Shape], list[NodeDesc]]:
         """Every node reads every earlier state through a mixed op over the candidates."""
         assert self._conf is not None
-        op = OpDesc("mixed_op", Params(primitives=self._conf.params.get("primitives", DARTS_PRIMITIVES)))
+        op = OpDesc(self.mixed_op, Params(primitives=self._conf.params.get("primitives", DARTS_PRIMITIVES)))
         candidate_names(op)  # refuse a list without a choice now
         return self.dense_nodes(op, cell_type, node_count, in_shape, out_shape)

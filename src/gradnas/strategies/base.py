@@ -1,7 +1,8 @@
 """What every gradient-based strategy is: a rule for the architecture parameters, and how they learn."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -19,9 +20,33 @@ LossFn = Callable[[Tensor, Tensor], Tensor]
 class BatchLoss(Protocol):
     """Scalar loss of the model on a batch, everything the run adds to it included."""
 
-    def __call__(self, batch: Batch, *, full_precision: bool = False) -> Tensor:
-        """Run the model; ``full_precision`` switches autocast off for this pass."""
+    def __call__(
+        self, batch: Batch, *, full_precision: bool = False, mixing: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
+        """Run the model.
+
+        Args:
+            batch: Images and targets.
+            full_precision: Switch autocast off for this pass.
+            mixing: Mixing weights of each cell, as :meth:`Model.forward` takes them; None: what the rule makes.
+        """
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSchedule:
+    """What will really run.
+
+    Args:
+        epochs: Epochs of the search.
+        steps_per_epoch: Search steps in each.
+        val_samples: Validation samples that all architecture steps together draw, short batches included; 0 when
+            there is no validation set.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    val_samples: int
 
 
 class MetaOptimizer(ABC):
@@ -48,7 +73,15 @@ class MetaOptimizer(ABC):
         return Softmax()
 
     @abstractmethod
-    def prepare(self, model: Model, loss: BatchLoss, weight_optimizer: Optimizer, *, chunks: int = 1) -> None:
+    def prepare(
+        self,
+        model: Model,
+        loss: BatchLoss,
+        weight_optimizer: Optimizer,
+        *,
+        chunks: int = 1,
+        schedule: SearchSchedule | None = None,
+    ) -> None:
         """Bind to a model and build what learns its architecture parameters.
 
         Args:
@@ -56,6 +89,7 @@ class MetaOptimizer(ABC):
             loss: Loss of that model on a batch.
             weight_optimizer: The optimizer of the ordinary weights, read but never stepped.
             chunks: Batches are processed in this many parts; gradients are their mean.
+            schedule: The search that follows, for what depends on its length; None where nobody knows.
 
         Raises:
             ValueError: When the model has nothing to choose, or the strategy cannot work with the optimizer.
@@ -73,6 +107,10 @@ class MetaOptimizer(ABC):
 
         Reads the device; called every few steps, with the metrics.
         """
+
+    def describe(self) -> dict[str, Any]:
+        """What the log of an epoch should say beside the architecture parameters, as plain values; reads the device."""
+        return {}
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch.nn import Parameter
 from torch.optim import Adam, Optimizer
 
 from gradnas.foundation.optimizers import load_optimizer_state, optimizer_state
-from gradnas.strategies.base import Batch, BatchLoss, LossFn, MetaOptimizer
+from gradnas.strategies.base import Batch, BatchLoss, LossFn, MetaOptimizer, SearchSchedule
 from gradnas.strategies.unrolled import Gradient, SgdStep, unrolled_gradient
 from gradnas.supergraph import ArchModule, Model, fixed, same_random_draws, untouched_statistics
 
@@ -75,7 +75,15 @@ class Darts(MetaOptimizer):
             f"epsilon_scale={self.epsilon_scale})"
         )
 
-    def prepare(self, model: Model, loss: BatchLoss, weight_optimizer: Optimizer, *, chunks: int = 1) -> None:
+    def prepare(
+        self,
+        model: Model,
+        loss: BatchLoss,
+        weight_optimizer: Optimizer,
+        *,
+        chunks: int = 1,
+        schedule: SearchSchedule | None = None,
+    ) -> None:
         self._model, self._loss, self._chunks = model, loss, chunks
         self._weights = list(model.weights())
         owned = model.all_owned()
@@ -179,7 +187,7 @@ def hypergradient(
         raise ValueError(f"expected {len(weights)} momentum buffers, one per weight, got {len(momentum_buffers)}.")
     step = SgdStep.uniform(len(weights), lr=lr, momentum=momentum, weight_decay=weight_decay, buffers=momentum_buffers)
 
-    def loss(batch: Batch, *, full_precision: bool = False) -> Tensor:
+    def loss(batch: Batch, *, full_precision: bool = False, mixing: Sequence[Tensor | None] | None = None) -> Tensor:
         out = model(batch[0])
         return loss_fn(out[0] if isinstance(out, tuple) else out, batch[1])
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from gradnas.arch import CellDesc
@@ -85,14 +84,16 @@ class Cell(ArchModule):
         return [edge.op for edge in self.edges() if isinstance(edge.op, MixedOp)]
 
     def alphas(self) -> Tensor | None:
-        """Architecture parameters of the cell, shape (E, N); None when it holds no choice."""
+        """The table of architecture parameters that the rule acts on, shape (E, N); None without a choice."""
         ops = self.mixed_ops()
-        return torch.stack([op.alphas for op in ops]) if ops else None
+        return ops[0].rule.table([op.arch_params() for op in ops]) if ops else None
 
     def mixing_weights(self) -> Tensor | None:
-        """The mixing rule applied to :meth:`alphas`, shape (E, N); None when the cell holds no choice."""
+        """The rule applied to :meth:`alphas`, shape (E, N), in the network's precision; None without a choice."""
         alphas = self.alphas()
-        return None if alphas is None else self.mixed_ops()[0].rule.weights(alphas)
+        if alphas is None:
+            return None
+        return self.mixed_ops()[0].rule.weights(alphas).to(next(self.parameters(), alphas).dtype)
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor | None = None) -> Tensor:
         """Run the cell.
@@ -100,8 +101,8 @@ class Cell(ArchModule):
         Args:
             s0: Output of the cell before the previous one, (B, C, H, W).
             s1: Output of the previous cell.
-            weights: Mixing weights, shape (E, N), as the model computed them once for all cells of the type; None
-                computes them here.
+            weights: Mixing weights, shape (E, N), as the model computed them once for all cells of the type, or
+                (E, B, N) with one row per example; None computes them here.
 
         Raises:
             ValueError: For another number of rows than the cell has edges that hold a choice.

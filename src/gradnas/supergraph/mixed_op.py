@@ -5,19 +5,17 @@ Deviation: ``none`` contributes zero and is not computed; its weight stays in th
 Reference test: ``tests/supergraph/test_mixed_op.py::test_equals_weighted_sum_of_candidates``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import Parameter
 
 from gradnas.arch import DARTS_PRIMITIVES, OpDesc, Params
 from gradnas.ops import OPS, ArchParams, CompositeFactory, Op, OpRegistry, register_op
-from gradnas.supergraph.mixing import MixingRule, Softmax
+from gradnas.supergraph.mixing import MixingRule, Softmax, entry
 
 NONE = "none"  # the candidate that is nothing; recognized by name, never by position
-INITIAL_SCALE = 1e-3  # standard deviation of the first alphas, as in the released DARTS search
 
 
 class MixedOp(Op):
@@ -26,10 +24,11 @@ class MixedOp(Op):
     Args:
         op_desc: ``params['conv']`` and ``params['stride']`` for every candidate, and ``params['primitives']``, their
             names in order; absent means :data:`PRIMITIVES`.
-        arch_params: Architecture parameters to share (entry ``alphas``, one number per candidate), or None for own
-            ones, drawn from 1e-3 · N(0, 1).
+        arch_params: Architecture parameters to share, one number per candidate in each entry, or None for own ones as
+            the rule makes them.
         affine: Whether the candidates' batch norms have weights.
         registry: Where candidate names are looked up.
+        rule: How the parameters become mixing weights; by default the softmax of ``alphas``.
 
     Raises:
         ValueError: For fewer than two candidates, none but ``none``, a name twice, or shared parameters of another
@@ -40,7 +39,13 @@ class MixedOp(Op):
     PRIMITIVES: ClassVar[tuple[str, ...]] = DARTS_PRIMITIVES
 
     def __init__(
-        self, op_desc: OpDesc, arch_params: ArchParams | None, affine: bool, *, registry: OpRegistry = OPS
+        self,
+        op_desc: OpDesc,
+        arch_params: ArchParams | None,
+        affine: bool,
+        *,
+        registry: OpRegistry = OPS,
+        rule: MixingRule | None = None,
     ) -> None:
         super().__init__()
         self.desc = op_desc
@@ -49,37 +54,65 @@ class MixedOp(Op):
         self.candidates = nn.ModuleList(
             Op.create(OpDesc(name, Params(shared)), affine, registry=registry) for name in self.names
         )
-        self.computed = tuple(k for k, name in enumerate(self.names) if name != NONE)
-        self.rule: MixingRule = Softmax()
+        self._choices = tuple(k for k, name in enumerate(self.names) if name != NONE)
+        self.computed = self._choices
+        self.rule: MixingRule = rule if rule is not None else Softmax()
+        self._take(arch_params)
+
+    def _take(self, arch_params: ArchParams | None) -> None:
         if arch_params is None:
-            alphas = Parameter(INITIAL_SCALE * torch.randn(len(self.names)))
-            self.create_arch_params([("alphas", alphas)])
-        else:
-            self.set_arch_params(arch_params)
-            if self.alphas.shape != (len(self.names),):
+            self.create_arch_params(self.rule.initial(len(self.names)))
+            return
+        self.set_arch_params(arch_params)
+        for name in arch_params:
+            if (shape := tuple(entry(arch_params, name).shape)) != (len(self.names),):
                 raise ValueError(
-                    f"shared alphas have shape {tuple(self.alphas.shape)}, but the edge has {len(self.names)} "
-                    f"candidates {list(self.names)}. Cells of one type need the same candidates."
+                    f"shared {name} have shape {shape}, but the edge has {len(self.names)} candidates "
+                    f"{list(self.names)}. Cells of one type need the same candidates."
                 )
+
+    def use_rule(self, rule: MixingRule, shared: ArchParams | None = None) -> None:
+        """Mix by this rule from now on.
+
+        Args:
+            rule: The rule. Parameters of other kinds than it learns are replaced by fresh ones of its own.
+            shared: Parameters of the edge that owns them, when that is another one.
+        """
+        self.rule = rule
+        if shared is not None:
+            self.release_arch_params()
+            self._take(shared)
+            return
+        held = self.arch_params()
+        if tuple(held) != rule.entries:
+            device = entry(held, next(iter(held))).device
+            self.release_arch_params()
+            self.create_arch_params(rule.initial(len(self.names), device))
+
+    def compute_only(self, wanted: Sequence[bool]) -> None:
+        """Call these candidates only, one truth value per candidate; the weight of the others must be exactly 0."""
+        self.computed = tuple(k for k in self._choices if wanted[k])
 
     @property
     def alphas(self) -> Tensor:
-        """The architecture parameters in use, shape (N,)."""
-        value = self.arch_params()["alphas"]
-        assert isinstance(value, Tensor)
-        return value
+        """The entry ``alphas`` of the architecture parameters in use, shape (N,). KeyError under a rule without it."""
+        return entry(self.arch_params(), "alphas")
+
+    def table(self) -> Tensor:
+        """What the rule acts on, shape (1, N)."""
+        return self.rule.table([self.arch_params()])
 
     def probabilities(self) -> Tensor:
         """Probability of each candidate under the rule, ``none`` included, shape (N,), detached."""
-        return self.rule.probabilities(self.alphas.detach()[None])[0]
+        return self.rule.probabilities(self.table().detach())[0]
 
     def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mix the candidates.
 
         Args:
             x: Input of shape (B, C, H, W).
-            weights: One weight per candidate, shape (N,), as the cell computed them for all its edges at once; None
-                applies the rule to this edge alone.
+            weights: One weight per candidate, shape (N,), as the cell computed them for all its edges at once, or one
+                row per example, shape (B, N); None applies the rule to this edge alone.
 
         Returns:
             Tensor of shape (B, C_out, ceil(H/S), ceil(W/S)).
@@ -88,16 +121,23 @@ class MixedOp(Op):
             ValueError: For another number of weights.
         """
         if weights is None:
-            weights = self.rule.weights(self.alphas[None])[0]
-        elif weights.shape != (len(self.names),):
+            weights = self.rule.weights(self.table())[0].to(x.dtype)
+        elif weights.shape not in ((len(self.names),), (len(x), len(self.names))):
             raise ValueError(
-                f"weights must have shape ({len(self.names)},), one entry for each of {list(self.names)}, "
-                f"got {tuple(weights.shape)}. Pass the row of this edge, not the whole table."
+                f"weights must have shape ({len(self.names)},), one entry for each of {list(self.names)}, or "
+                f"({len(x)}, {len(self.names)}), one row per example, got {tuple(weights.shape)}. Pass the row of this "
+                "edge, not the whole table."
             )
+        if not self.computed:
+            nothing: Tensor = self.candidates[self.names.index(NONE)](x)  # zeros of the right shape
+            return nothing
+        columns = weights.unbind(-1)
+        if weights.dim() == 2:
+            columns = tuple(column.view(-1, 1, 1, 1) for column in columns)
         first, *others = self.computed
-        y = weights[first] * self.candidates[first](x)
+        y = columns[first] * self.candidates[first](x)
         for k in others:
-            y = torch.addcmul(y, weights[k], self.candidates[k](x))
+            y = torch.addcmul(y, columns[k], self.candidates[k](x))
         return y
 
     def ops(self) -> Iterator[tuple[Op, float]]:
@@ -106,17 +146,11 @@ class MixedOp(Op):
             yield op, weight
 
     def finalize(self) -> tuple[OpDesc, float | None]:
-        """The best candidate other than ``none`` with its weights; its rank is its probability, ``none`` included.
-
-        Of equal candidates the earlier one wins. A rank that is not a number is passed on; the finalizer refuses it.
-        """
-        probabilities = self.probabilities().tolist()
-        best = max(self.computed, key=lambda k: probabilities[k])
+        """The candidate other than ``none`` that the rule chooses, with its weights, and the rank of the edge."""
+        best, rank = self.rule.choose(self.arch_params(), self._choices)
         op = self.candidates[best]
         assert isinstance(op, Op)
-        desc, _ = op.finalize()
-        nans = [p for p in probabilities if p != p]
-        return desc, nans[0] if nans else probabilities[best]
+        return op.finalize()[0], rank
 
     def can_drop_path(self) -> bool:
         return False

@@ -1,6 +1,6 @@
 """A network compiled from a description: the supergraph of a search, or a discrete network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -59,18 +59,22 @@ class Model(ArchModule):
         self.pool_op = Op.create(desc.pool_op, affine, registry=registry)
         self.logits_op = Op.create(desc.logits_op, affine, registry=registry)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mixing: Sequence[Tensor | None] | None = None) -> tuple[Tensor, Tensor | None]:
         """Classify images.
 
         Args:
             x: Images of shape (B, C, H, W), as the description says.
+            mixing: Mixing weights of each cell, shape (E, N), or (E, B, N) with one row per example, None for a cell
+                without a choice; by default what the rule makes of the architecture parameters.
 
         Returns:
             Logits (B, n_classes), and those of the auxiliary tower in training mode, None otherwise.
 
         Raises:
-            ValueError: For another number of channels or another image size.
+            ValueError: For another number of channels, another image size, or mixing weights that do not fit.
         """
+        if mixing is None:
+            mixing = self.mixing_weights()
         expected = self.desc.conf_model_desc.dataset.image_shape
         if tuple(x.shape[1:]) != expected:
             raise ValueError(
@@ -79,17 +83,18 @@ class Model(ArchModule):
             )
         s0: Tensor = self.model_stems[0](x)
         s1 = s0 if self.stems_equal else self.model_stems[1](s0 if self.stems_chained else x)
-        mixing: dict[int, Tensor | None] = {}
         aux_logits: Tensor | None = None
-        for i, cell in enumerate(self.typed_cells()):
-            owner = cell.desc.trainables_from
-            if owner not in mixing:
-                mixing[owner] = cell.mixing_weights()
-            s0, s1 = s1, cell(s0, s1, mixing[owner])
+        for i, (cell, weights) in enumerate(zip(self.typed_cells(), mixing, strict=True)):
+            s0, s1 = s1, cell(s0, s1, weights)
             if self.training and str(i) in self.aux_towers:
                 aux_logits = self.aux_towers[str(i)](s1)
         logits: Tensor = self.logits_op(self.pool_op(s1))
         return logits, aux_logits
+
+    def mixing_weights(self) -> list[Tensor | None]:
+        """Mixing weights of each cell, shape (E, N), evaluated once per cell type; None for a cell without a choice."""
+        of_type = {cell.desc.id: cell.mixing_weights() for cell in self.owner_cells()}
+        return [of_type[cell.desc.trainables_from] for cell in self.typed_cells()]
 
     def typed_cells(self) -> list[Cell]:
         """The cells in order."""
@@ -112,9 +117,12 @@ class Model(ArchModule):
         return self.nonarch_params(recurse=True)
 
     def set_mixing_rule(self, rule: MixingRule) -> None:
-        """Make every mixed op use this rule."""
-        for op in self.mixed_ops():
-            op.rule = rule
+        """Make every mixed op use this rule; each type's first cell owns what it learns, the others share it."""
+        for cell in self.typed_cells():
+            owner = self.cells[cell.desc.trainables_from]
+            assert isinstance(owner, Cell)
+            for op, owned in zip(cell.mixed_ops(), owner.mixed_ops(), strict=True):
+                op.use_rule(rule, None if cell is owner else owned.arch_params())
 
     def drop_path_prob(self, p: float) -> None:
         """Set the drop-path probability, 0 <= p < 1; a model built without drop path ignores it."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -93,12 +93,16 @@ class Trainer:
         self.post_fit(data_loaders)
         return self.metrics
 
+    def steps_per_epoch(self, data_loaders: DataLoaders) -> int:
+        """Steps that an epoch really takes."""
+        steps = len(data_loaders.train)
+        return min(steps, self.conf.max_steps_per_epoch or steps)
+
     def _train_epoch(self, data_loaders: DataLoaders) -> Score:
         self.model.train()
-        loader = data_loaders.train
-        steps = min(len(loader), self.conf.max_steps_per_epoch or len(loader))
+        steps = self.steps_per_epoch(data_loaders)
         sums = ScoreSums(self.device)
-        for step, (x, y) in enumerate(loader.batches(self.epoch)):
+        for step, (x, y) in enumerate(data_loaders.train.batches(self.epoch)):
             if step == steps:
                 break
             self.pre_step(x, y)
@@ -121,11 +125,16 @@ class Trainer:
             clip_grad_norm_(self.ordinary_params(), self.conf.grad_clip)
         self.multi_optim.step()
 
-    def forward(self, x: Tensor, *, full_precision: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Logits and auxiliary logits, under autocast when the settings ask for it and ``full_precision`` does not."""
+    def forward(
+        self, x: Tensor, *, full_precision: bool = False, mixing: Sequence[Tensor | None] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits and auxiliary logits, under autocast when the settings ask for it and ``full_precision`` does not.
+
+        ``mixing`` goes to a supergraph, see :meth:`gradnas.supergraph.Model.forward`.
+        """
         autocast = self.conf.precision == "bfloat16" and not full_precision
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
-            logits, aux = logits_of(self.model(x))
+            logits, aux = logits_of(self.model(x) if mixing is None else self.model(x, mixing))
         if autocast:
             return logits.float(), None if aux is None else aux.float()
         return logits, aux
