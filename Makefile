@@ -40,8 +40,8 @@ imports: $(VENV)/.installed-dev ## import-linter: dependencies point one way
 unit: $(VENV)/.installed-dev ## the tests; for a part: make unit ARGS="tests/arch -k genotype"
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-bench: $(VENV)/.installed ## run benchmarks/*.py
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(VENV)/.installed ## run the step benchmarks
+	@for script in benchmarks/*_step.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 format: $(VENV)/.installed-dev ## let ruff repair and format the source
 	$(BIN)/ruff check --fix .

@@ -390,8 +390,10 @@ def _check_batches(conf: PhaseConf, context: RunContext, phase: str) -> None:
                 f"fewer samples than the batch: {n} {part} images, {phase}.batch_size={conf.batch_size}. "
                 f"Lower {phase}.batch_size to at most {n}."
             )
-    _, height, width = train.shape
-    replace(context.data.augmentation, cutout=conf.cutout).check_fits(height, width)
+    channels, height, width = train.shape
+    augmentation = replace(context.data.augmentation, cutout=conf.cutout, policy=conf.policy)
+    augmentation.check_fits(height, width)
+    augmentation.check_pixels(channels, train.images.dtype)
 
 
 def _enter(path: Path, conf: RunConf, resume: bool) -> RunFolder:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from gradnas.config import BaselineConf, RetrainConf, RunConf, SearchConf
+from gradnas.config import BaselineConf, RetrainConf, RunConf, SearchConf, from_yaml, to_yaml
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,8 @@ from gradnas.config import BaselineConf, RetrainConf, RunConf, SearchConf
         (lambda: SearchConf(batch_size=0), "batch_size must be at least 1"),
         (lambda: SearchConf(eval_batch_size=0), "eval_batch_size must be at least 1"),
         (lambda: RetrainConf(cutout=-1), "cutout must be at least 0"),
+        (lambda: RetrainConf(policy="autoagment"), "unknown policy 'autoagment'. Did you mean 'autoaugment'"),
+        (lambda: SearchConf(policy="x"), "unknown policy 'x'. Known: none, autoaugment"),
         (lambda: RetrainConf(channels=0), "channels of the retrained network must be at least 1"),
         (lambda: RetrainConf(cells=0), "cells of the retrained network must be at least 1"),
         (lambda: RetrainConf(drop_path=1.0), "drop_path must be at least 0 and below 1"),
@@ -36,3 +38,12 @@ def test_a_run_without_settings_does_not_retrain() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError, match="seed"):
         RunConf().seed = 3  # type: ignore[misc]  # what the test is about
+
+
+def test_policy_of_a_phase_is_read_from_yaml_and_written_to_it() -> None:
+    conf = from_yaml("retrain: {policy: autoaugment}")
+    assert (conf.search.policy, conf.retrain.policy) == ("none", "autoaugment")
+    assert from_yaml(to_yaml(conf)) == conf
+    assert from_yaml("search: {policy: none}") == RunConf()
+    with pytest.raises(ValueError, match=r"retrain.policy must be one of 'none', ?'autoaugment', got 'auto'"):
+        from_yaml("retrain: {policy: auto}")

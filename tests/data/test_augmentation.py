@@ -103,6 +103,8 @@ def test_nothing_on_returns_the_input() -> None:
         ({"cutout": 1.5}, TypeError, "cutout .* must be an int, got 1.5"),
         ({"crop_padding": True}, TypeError, "crop_padding .* must be an int"),
         ({"flip": 1}, TypeError, "flip must be True or False, got 1"),
+        ({"policy": "auto-augment"}, ValueError, "unknown policy 'auto-augment'. Did you mean 'autoaugment'"),
+        ({"policy": None}, ValueError, "unknown policy None. .*Known: none, autoaugment"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict, error: type[Exception], message: str) -> None:
@@ -116,3 +118,11 @@ def test_a_hole_larger_than_the_image_is_refused() -> None:
         Augmentation(cutout=9).check_fits(8, 9)
     with pytest.raises(ValueError, match=r"crop_padding=9 is larger than the image of 8x9 pixels.*Use about 1"):
         Augmentation(crop_padding=9).check_fits(8, 9)
+
+
+def test_a_policy_is_refused_for_other_than_rgb_images_in_uint8() -> None:
+    Augmentation(policy="autoaugment").check_pixels(3, torch.uint8)
+    Augmentation().check_pixels(1, torch.float32)
+    for channels, dtype in ((1, torch.uint8), (3, torch.float32)):
+        with pytest.raises(ValueError, match=rf"needs RGB images.* got {channels} of {dtype}.*policy='none'"):
+            Augmentation(policy="autoaugment").check_pixels(channels, dtype)

@@ -1,14 +1,18 @@
 """Tests of ``src/gradnas/data/batches.py``."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from gradnas.data import Augmentation, BatchLoader, ImageSet, Normalization
 from gradnas.data.augmentation import crop_and_flip, cut_hole
+from gradnas.data.auto_augment import auto_augment
 from gradnas.foundation.seeds import generator
 
 UNIT = Normalization(mean=(0.0,), std=(1.0,))
 ALL = Augmentation(crop_padding=2, flip=True, cutout=3)
+WITH_POLICY = replace(ALL, policy="autoaugment")
 
 
 def numbered(n: int) -> ImageSet:
@@ -49,19 +53,47 @@ def test_training_batch_is_gather_crop_flip_normalize_hole_in_this_order(make_se
     assert torch.equal(y, data.labels[positions])
 
 
+def test_policy_comes_between_flip_and_normalization_and_has_numbers_of_its_own(make_set) -> None:
+    data = make_set(n=12, height=6, width=5)
+    x, y = loader(data, augmentation=WITH_POLICY, seed=5).batch(3, 1)
+    positions = torch.randperm(12, generator=generator(5, "train.order", 3))[4:8]
+    numbers = generator(5, "train.augment", 3, 1)
+    expected = crop_and_flip(data.images[positions].permute(0, 2, 3, 1), ALL, numbers)
+    expected = auto_augment(expected, generator(5, "train.policy", 3, 1)).double() / 255
+    expected = (expected - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.2, 0.3, 0.4])
+    expected = cut_hole(expected.contiguous(), 3, numbers).permute(0, 3, 1, 2)
+    torch.testing.assert_close(x.double(), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(y, data.labels[positions])
+    without, _ = loader(data, augmentation=ALL, seed=5).batch(3, 1)
+    assert torch.equal(x == 0, without == 0)  # the holes are where they are without the policy
+    assert not torch.equal(x, without)
+
+
+def test_policy_leaves_the_kept_images_alone(make_set) -> None:
+    data = make_set()
+    before = data.images.clone()
+    batches = loader(data, shuffle=False, augmentation=Augmentation(policy="autoaugment"))
+    x, _ = batches.batch(0, 0)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert not torch.equal(x, loader(data, shuffle=False).batch(0, 0)[0])
+    assert torch.equal(batches.batch(0, 0)[0], x)
+    assert torch.equal(data.images, before)
+
+
 def test_batches_are_float32_channels_last_and_int64(make_set) -> None:
     x, y = loader(make_set(), augmentation=ALL).batch(0, 0)
     assert (x.shape, x.dtype, y.shape, y.dtype) == ((4, 3, 6, 6), torch.float32, (4,), torch.int64)
     assert x.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_same_epoch_and_index_same_batch_whatever_came_before(make_set) -> None:
+@pytest.mark.parametrize("augmentation", [ALL, WITH_POLICY])
+def test_same_epoch_and_index_same_batch_whatever_came_before(make_set, augmentation: Augmentation) -> None:
     data = make_set(n=12)
-    first = loader(data, augmentation=ALL)
+    first = loader(data, augmentation=augmentation)
     wanted = first.batch(2, 1)
     for epoch in (0, 2, 1):
         list(first.batches(epoch))
-    for again in (first.batch(2, 1), loader(data, augmentation=ALL).batch(2, 1)):
+    for again in (first.batch(2, 1), loader(data, augmentation=augmentation).batch(2, 1)):
         assert torch.equal(again[0], wanted[0])
         assert torch.equal(again[1], wanted[1])
 
@@ -72,6 +104,19 @@ def test_other_seed_purpose_or_epoch_give_other_batches(make_set, other: dict) -
     wanted = loader(data, augmentation=ALL).batch(0, 0)[0]
     assert not torch.equal(loader(data, augmentation=ALL, **other).batch(0, 0)[0], wanted)
     assert not torch.equal(loader(data, augmentation=ALL).batch(1, 0)[0], wanted)
+
+
+@pytest.mark.parametrize(
+    ("seed", "purpose", "epoch", "index"), [(1, "train", 0, 0), (0, "a", 0, 0), (0, "train", 1, 0), (0, "train", 0, 1)]
+)
+def test_policy_depends_on_seed_purpose_epoch_and_index(seed: int, purpose: str, epoch: int, index: int) -> None:
+    # Batches of equal images, so that nothing but the policy can differ.
+    images = torch.randint(0, 256, (1, 3, 6, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    data = ImageSet(images=images.repeat(64, 1, 1, 1), labels=torch.arange(64) % 2, classes=("a", "b"))
+    policy = Augmentation(policy="autoaugment")
+    wanted = loader(data, augmentation=policy, batch_size=32).batch(0, 0)[0]
+    other = loader(data, augmentation=policy, batch_size=32, seed=seed, purpose=purpose).batch(epoch, index)[0]
+    assert not torch.equal(other, wanted)
 
 
 def test_augmentation_differs_between_epochs_for_the_same_samples(make_set) -> None:
@@ -154,6 +199,13 @@ def test_global_random_state_is_neither_used_nor_changed(make_set) -> None:
 def test_arguments_that_do_not_fit_are_refused(make_set, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loader(make_set(n=12), **changes)
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (4, "uint8"), (3, "float32")])
+def test_policy_is_refused_for_other_images(make_set, channels: int, dtype: str) -> None:
+    normalization = Normalization(mean=(0.0,) * channels, std=(1.0,) * channels)
+    with pytest.raises(ValueError, match=rf"RGB images.* got {channels} of torch.{dtype}.*policy='none'"):
+        loader(make_set(channels=channels, dtype=dtype), normalization=normalization, augmentation=WITH_POLICY)
 
 
 @pytest.mark.parametrize(("epoch", "index"), [(0, 3), (0, -1), (-1, 0)])

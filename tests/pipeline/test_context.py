@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradnas.data import BatchLoader, ImageSet
+from gradnas.data import Augmentation, BatchLoader, DataSource, ImageSet, Normalization
 from gradnas.pipeline import Searcher
 from gradnas.supergraph import Model
 from gradnas.training import EpochRecord, Silence
@@ -72,6 +72,43 @@ def test_architecture_batches_are_augmented_only_when_asked(tools: Any, augmente
     exact = sum(nearest(image, tools.source.train.images)[1] < 1e-5 for image in samples(loaders.alpha, tools))
     assert low <= exact <= high
     assert max(nearest(image, tools.source.train.images)[1] for image in samples(loaders.val, tools)) < 1e-5
+
+
+@pytest.fixture
+def rgb() -> DataSource:
+    """40 equal images, neither cropped nor mirrored: only a policy can change them."""
+    image = torch.randint(0, 256, (1, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    train = ImageSet(images=image.repeat(40, 1, 1, 1), labels=torch.arange(40) % 2, classes=("a", "b"))
+    return DataSource(
+        name="rgb", train=train, test=train, augmentation=Augmentation(), normalization=Normalization.of(train)
+    )
+
+
+def changed(loader: BatchLoader | None, data: DataSource) -> bool:
+    """Whether some image of one pass is not that of the set, normalized."""
+    assert loader is not None
+    plain, _ = BatchLoader(
+        data.train, batch_size=1, normalization=data.normalization, shuffle=False, seed=0, purpose="plain"
+    ).batch(0, 0)
+    return any(not torch.equal(image, plain[0]) for x, _ in loader.batches(0) for image in x)
+
+
+@pytest.mark.parametrize("policy", ["none", "autoaugment"])
+@pytest.mark.parametrize("augmented", [False, True])
+def test_policy_of_the_settings_is_for_training_and_for_architecture_batches_only_when_asked(
+    tools: Any, rgb: DataSource, policy: str, augmented: bool
+) -> None:
+    context, on = tools.context(data=rgb), policy == "autoaugment"
+    loaders = context.loaders(tools.search_conf(policy=policy, augment_val_batches=augmented), "search", test=True)
+    assert changed(loaders.train, rgb) == on
+    assert changed(loaders.alpha, rgb) == (on and augmented)
+    assert not changed(loaders.val, rgb)
+    assert not changed(loaders.test, rgb)
+
+
+def test_policy_is_refused_for_other_than_rgb_images(tools: Any) -> None:
+    with pytest.raises(ValueError, match=r"RGB images.* got 1 of torch.float32.*policy='none'"):
+        tools.context().loaders(tools.retrain_conf(policy="autoaugment"), "retrain", test=False)
 
 
 def test_own_validation_set_leaves_the_training_set_whole(tools: Any) -> None:

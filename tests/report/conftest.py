@@ -37,3 +37,18 @@ def run(sample: Path, tmp_path: Path) -> Path:
 def search_only(tmp_path: Path) -> Path:
     """A run that was searched and not retrained."""
     return _sample_module()(tmp_path / "searched", retrained=False, epochs=5)
+
+
+@pytest.fixture(scope="session")
+def expert_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search with XNAS, as long as a real one; copy it before changing it."""
+    make = _sample_module()
+    return make(
+        tmp_path_factory.mktemp("runs") / "experts", strategy="xnas", genotype="XNAS", retrained=False, epochs=50
+    )
+
+
+@pytest.fixture
+def expert_run(expert_sample: Path, tmp_path: Path) -> Path:
+    """A search with XNAS to change at will."""
+    return Path(shutil.copytree(expert_sample, tmp_path / "experts"))

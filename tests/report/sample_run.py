@@ -3,25 +3,39 @@
 import json
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gradnas.arch import DARTS_PRIMITIVES, PUBLISHED, Genotype
 from gradnas.spaces import DartsSpace
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 EDGES = [[node, source] for node in range(4) for source in range(node + 2)]
+STEPS, BATCH, SPREAD = 20, 64, 0.4  # of the game of XNAS: steps per epoch, images, standard deviation of a reward
 
 
-def make_run(folder: Path, *, retrained: bool = True, genotype: str = "DARTS_V2", epochs: int = 50) -> Path:
-    """Write the files; without ``retrained`` only what a search leaves."""
+def make_run(
+    folder: Path,
+    *,
+    retrained: bool = True,
+    genotype: str = "DARTS_V2",
+    epochs: int = 50,
+    strategy: str = "darts",
+    bound: float = 1.0,
+) -> Path:
+    """Write the files; without ``retrained`` only what a search leaves. ``bound`` limits the rewards of ``xnas``."""
     folder.mkdir(parents=True, exist_ok=True)
     chance = random.Random(0)
     space = DartsSpace(channels=16, cells=8)
     found = space.from_genotype(PUBLISHED[genotype])
     found.save(folder / "arch.json")
-    (folder / "config.yaml").write_text("space:\n  name: darts\n  channels: 16\nstrategy:\n  name: darts\n  order: 2\n")
+    settings = "order: 2" if strategy == "darts" else f"bound: {bound}"
+    (folder / "config.yaml").write_text(
+        f"space:\n  name: darts\n  channels: 16\nstrategy:\n  name: {strategy}\n  {settings}\n"
+    )
     environment = {
-        "command": "gradnas run --preset darts-cifar10 --seed 0 --out runs/darts",
+        "command": f"gradnas run --preset {strategy}-cifar10 --seed 0 --out runs/{strategy}",
         "gradnas": "0.1.0",
         "torch": "2.6.0",
         "python": "3.11.9",
@@ -31,14 +45,17 @@ def make_run(folder: Path, *, retrained: bool = True, genotype: str = "DARTS_V2"
     }
     (folder / "environment.json").write_text(json.dumps(environment))
     metrics = _curve("search", epochs, 62.0, 89.0, chance)
-    _write_mixtures(folder, epochs, PUBLISHED[genotype], chance)
+    if strategy == "xnas":
+        _write_experts(folder, epochs, PUBLISHED[genotype], bound)
+    else:
+        _write_mixtures(folder, epochs, PUBLISHED[genotype], chance)
     summary: dict[str, object] = {
         "arch_hash": found.hash(),
         "genotype": str(PUBLISHED[genotype]),
         "search_seconds": 8123.4,
         "seed": 0,
         "dataset": "CIFAR-10",
-        "strategy": "darts",
+        "strategy": strategy,
         "space": "darts",
         "classes": CLASSES,
     }
@@ -127,6 +144,91 @@ def _write_mixtures(folder: Path, epochs: int, found: Genotype, chance: random.R
             }
         )
     (folder / "alphas.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _write_experts(folder: Path, epochs: int, found: Genotype, bound: float) -> None:
+    """Exponentiated weights with wipe-out, played with invented rewards; the found ops earn the most."""
+    chance = random.Random(1)
+    games = {
+        "regular": _Game(found.normal, epochs * STEPS, 6 * BATCH, bound, chance),
+        "reduction": _Game(found.reduce, epochs * STEPS, 2 * BATCH, bound, chance),
+    }
+    lines = []
+    for epoch in range(epochs):
+        for game in games.values():
+            for _ in range(STEPS):
+                game.step()
+        cells = {kind: game.cell() for kind, game in games.items()}
+        entropies = [value for cell in cells.values() for value in cell["entropy"]]
+        lines.append(
+            {
+                "epoch": epoch,
+                "cells": cells,
+                "genotype": None,
+                "entropy": sum(entropies) / len(entropies),
+                "skips": 2 if epoch < 9 else 1,
+                "parameter_free": 0.5,
+                "changed_edges": 3 if epoch in (1, 4, 9, 37) else 0,
+                "strategy": {
+                    "bound_hits": {kind: game.bound_hits() for kind, game in games.items()},
+                    "rounds": {kind: [game.played, game.horizon] for kind, game in games.items()},
+                    "eta": {kind: game.eta for kind, game in games.items()},
+                },
+            }
+        )
+    (folder / "alphas.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+class _Game:
+    """The forecasters of one cell type; a step is the rounds of one batch, with a normal sum of rewards."""
+
+    def __init__(
+        self, pairs: Sequence[tuple[str, int]], steps: int, rounds: int, bound: float, chance: random.Random
+    ) -> None:
+        self.rounds, self.horizon, self.played, self.bound, self.chance = rounds, steps * rounds, 0, bound, chance
+        self.eta = math.sqrt(2 * math.log(len(DARTS_PRIMITIVES)) / self.horizon) / bound
+        self.means = [[chance.gauss(0, 0.16) for _ in DARTS_PRIMITIVES] for _ in EDGES]
+        for i, (op, source) in enumerate(pairs):
+            row = self.means[EDGES.index([i // 2, source])]
+            row[DARTS_PRIMITIVES.index(op)] = max(row) + 0.05 + 0.1 * chance.random()
+        self.phases = [[chance.random() for _ in row] for row in self.means]  # qualities sway while the weights learn
+        self.log_weights = [[0.0] * len(row) for row in self.means]
+        self.active = [[True] * len(row) for row in self.means]
+
+    def step(self) -> None:
+        self.played += self.rounds
+        margin = 2 * self.eta * self.bound * (self.horizon - self.played)
+        for e, (values, active) in enumerate(zip(self.log_weights, self.active, strict=True)):
+            playing = [i for i, alive in enumerate(active) if alive]
+            for i in playing:
+                sway = 0.15 * math.sin(2 * math.pi * (1.5 * self.played / self.horizon + self.phases[e][i]))
+                mean = min(self.bound, max(-self.bound, self.means[e][i] + sway))
+                values[i] += self.eta * (mean * self.rounds + math.sqrt(self.rounds) * self.chance.gauss(0, SPREAD))
+            leader = max(values[i] for i in playing)
+            for i in playing:
+                values[i] -= leader
+                active[i] = values[i] >= -margin
+
+    def bound_hits(self) -> float:
+        """Share of normal rewards beyond the bound."""
+        means = [mean for row in self.means for mean in row]
+        scale = SPREAD * math.sqrt(2)
+        tails = [math.erfc((self.bound - m) / scale) / 2 + math.erfc((self.bound + m) / scale) / 2 for m in means]
+        return sum(tails) / len(tails)
+
+    def cell(self) -> dict[str, list[Any]]:
+        weights = []
+        for values, active in zip(self.log_weights, self.active, strict=True):
+            row = [math.exp(v) if alive else 0.0 for v, alive in zip(values, active, strict=True)]
+            weights.append([value / sum(row) for value in row])
+        return {
+            "edges": EDGES,
+            "ops": list(DARTS_PRIMITIVES),
+            "alphas": [list(row) for row in self.log_weights],
+            "survivors": [list(row) for row in self.active],
+            "weights": weights,
+            "entropy": [-sum(w * math.log(w) for w in row if w > 0) for row in weights],
+        }
 
 
 def _confusion(chance: random.Random) -> list[list[int]]:

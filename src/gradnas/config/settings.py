@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gradnas.arch.shapes import check_count
+from gradnas.data.augmentation import check_policy
 from gradnas.training import OptimConf, TrainConf
 
 
@@ -48,18 +49,22 @@ class PhaseConf(TrainConf):
         eval_batch_size: Samples per batch where nothing is learnt.
         val_ratio: Share of the training set held out for validation.
         cutout: Side of the square hole in training images, in pixels; 0 makes none.
+        policy: ``none``, or ``autoaugment``: AutoAugment of training images, which must be RGB in uint8, as CIFAR-10
+            has it.
     """
 
     batch_size: int = 96
     eval_batch_size: int = 1024
     val_ratio: float = 0.0
     cutout: int = 0
+    policy: Literal["none", "autoaugment"] = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(self.batch_size, "batch_size")
         check_count(self.eval_batch_size, "eval_batch_size")
         check_count(self.cutout, "cutout", 0)
+        check_policy(self.policy)
         if not 0 <= self.val_ratio < 1:
             raise ValueError(f"val_ratio must be at least 0 and below 1, got {self.val_ratio}.")
 

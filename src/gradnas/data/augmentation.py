@@ -8,10 +8,17 @@ Shape suffixes: B batch, H height, W width, C channels (last, so that a gathered
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from gradnas.foundation.names import did_you_mean
+
+from .auto_augment import check_rgb
+
+POLICIES = ("none", "autoaugment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,18 +30,21 @@ class Augmentation:
         flip: Mirror left and right with probability one half.
         cutout: Side in pixels of one square hole whose center is uniform over the image; it is clipped at the
             border and filled with 0 after normalization, as the last transform. 0 is off.
+        policy: ``autoaugment`` applies :func:`~gradnas.data.auto_augment.auto_augment` between flip and
+            normalization, to RGB images in uint8 only. ``none`` is off.
 
     Raises:
         TypeError: If a field has the wrong type.
-        ValueError: If a number of pixels is negative.
+        ValueError: If a number of pixels is negative, or the policy is unknown.
     """
 
     crop_padding: int = 0
     flip: bool = False
     cutout: int = 0
+    policy: Literal["none", "autoaugment"] = "none"
 
     def __post_init__(self) -> None:
-        """Check types and signs."""
+        """Check types, signs and names."""
         for name, value in (("crop_padding", self.crop_padding), ("cutout", self.cutout)):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} is a number of pixels and must be an int, got {value!r}.")
@@ -42,6 +52,7 @@ class Augmentation:
                 raise ValueError(f"{name} is a number of pixels and must be at least 0 (off), got {value}.")
         if not isinstance(self.flip, bool):
             raise TypeError(f"flip must be True or False, got {self.flip!r}.")
+        check_policy(self.policy)
 
     def check_fits(self, height: int, width: int) -> None:
         """Refuse settings that make no sense for images of this size.
@@ -63,6 +74,25 @@ class Augmentation:
                 f"crop_padding={self.crop_padding} is larger than the image of {height}x{width} pixels; many crops "
                 f"would be empty. Use about {max(1, min(height, width) // 8)}, or 0 to switch it off."
             )
+
+    def check_pixels(self, channels: int, dtype: torch.dtype) -> None:
+        """Refuse a policy that has no meaning for images of this kind.
+
+        Args:
+            channels: Channels of an image.
+            dtype: Dtype of the stored images.
+
+        Raises:
+            ValueError: If the policy needs RGB images in uint8 and these are others.
+        """
+        if self.policy == "autoaugment":
+            check_rgb(channels, dtype)
+
+
+def check_policy(policy: str) -> None:
+    """Refuse an unknown name of a policy, naming the nearest. ValueError."""
+    if policy not in POLICIES:
+        raise ValueError(f"unknown policy {policy!r}. {did_you_mean(policy, POLICIES)}")
 
 
 def crop_and_flip(x_BHWC: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

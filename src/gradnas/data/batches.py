@@ -1,7 +1,7 @@
 """Batches as a pure function of (seed, purpose, epoch, index).
 
-The whole set lies on the device, so a batch is a few tensor operations there: gather, crop, flip, normalize, hole.
-Nothing has to be saved to continue an interrupted run, and no worker process has to be fed.
+The whole set lies on the device, so a batch is a few tensor operations there: gather, crop, flip, policy, normalize,
+hole. Nothing has to be saved to continue an interrupted run, and no worker process has to be fed.
 Shape suffixes: B batch, H height, W width, C channels (last, which is torch's ``channels_last`` memory format).
 """
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from gradnas.foundation.seeds import generator
 
 from .augmentation import Augmentation, crop_and_flip, cut_hole
+from .auto_augment import auto_augment
 from .imageset import ImageSet
 from .normalization import Normalization
 
@@ -69,6 +70,7 @@ class BatchLoader:
         self.batch_size = batch_size
         self._augmentation = augmentation or Augmentation()
         self._augmentation.check_fits(height, width)
+        self._augmentation.check_pixels(channels, data.images.dtype)
         self._seed, self._purpose, self._shuffle = seed, purpose, shuffle
         self._device = torch.device(device)
         self._images_NHWC = data.images.to(self._device).permute(0, 2, 3, 1).contiguous()
@@ -119,8 +121,10 @@ class BatchLoader:
         else:
             x_BHWC, y_B = self._images_NHWC[start:stop], self._labels_N[start:stop].clone()
         numbers = generator(self._seed, f"{self._purpose}.augment", epoch, index, device=self._device)
-        x_BHWC = self._normalize(crop_and_flip(x_BHWC, self._augmentation, numbers))
-        return cut_hole(x_BHWC, self._augmentation.cutout, numbers).permute(0, 3, 1, 2), y_B
+        x_BHWC = crop_and_flip(x_BHWC, self._augmentation, numbers)
+        if self._augmentation.policy == "autoaugment":
+            x_BHWC = auto_augment(x_BHWC, generator(self._seed, f"{self._purpose}.policy", epoch, index))
+        return cut_hole(self._normalize(x_BHWC), self._augmentation.cutout, numbers).permute(0, 3, 1, 2), y_B
 
     def _normalize(self, x_BHWC: Tensor) -> Tensor:
         """Float32 copy, ``x * scale + shift`` for each channel."""

@@ -60,7 +60,7 @@ class RunContext:
         if val is None and conf.val_ratio > 0:
             kept, held_out = stratified_split(train.labels, conf.val_ratio, seed=self.seed)
             train, val = train.subset(kept), train.subset(held_out)
-        augmentation = replace(self.data.augmentation, cutout=conf.cutout)
+        augmentation = replace(self.data.augmentation, cutout=conf.cutout, policy=conf.policy)
 
         def evaluated(images: ImageSet | None, purpose: str) -> BatchLoader | None:
             return None if images is None else self._loader(images, conf.eval_batch_size, purpose, None, shuffle=False)

@@ -71,7 +71,7 @@ class XnasArchTrainer(ArchTrainer):
 
 
 class XnasExperimentRunner(ExperimentRunner):
-    """Search by XNAS and evaluation from a configuration file whose strategy is ``xnas`` and whose space is ``darts``."""
+    """Search and evaluation from a configuration file whose strategy is ``xnas`` and whose space is ``darts``."""
 
     def model_desc_builder(self) -> XnasModelDescBuilder:
         """The DARTS space of the configuration with ``xnas_op``. ValueError for another space."""

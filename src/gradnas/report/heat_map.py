@@ -9,7 +9,9 @@ _LONGEST_NAME = 18
 _HEAD = 34.0
 _MARGIN = 12.0
 _MOST_NAMED = 40  # columns up to which names and tooltips are worth their room
-_DARK_ENOUGH = 0.55  # share of the full color from which white letters read better
+
+DARK_ENOUGH = 0.55
+"""Share of the full color from which white letters read better."""
 
 
 def heat_map(
@@ -81,7 +83,7 @@ def heat_map(
                 ),
             ]
             if named:
-                color = "on-heat" if share >= _DARK_ENOUGH else "ink"
+                color = "on-heat" if share >= DARK_ENOUGH else "ink"
                 middle = (x + cell[0] / 2, y + cell[1] / 2)
                 square.append(Label(x=middle[0], y=middle[1], text=texts[r][c], size=10.5, anchor="middle", fill=color))
             tooltip = f"{row_name}, {column_name}: {texts[r][c]}" if named else ""

@@ -67,7 +67,7 @@ def line_chart(
     items.append(Label(x=12, y=16, text=title, size=13, bold=True))
     for tick in y_ticks:
         items.append(line((_LEFT, py(tick)), (_WIDTH - _RIGHT, py(tick)), stroke="faint", width=1))
-        items.append(Label(x=_LEFT - 7, y=py(tick), text=_plain(tick, y_ticks), size=11, fill="muted", anchor="end"))
+        items.append(Label(x=_LEFT - 7, y=py(tick), text=tick_text(tick, y_ticks), size=11, fill="muted", anchor="end"))
     for tick in x_ticks:
         items.append(line((px(tick), py(y_low)), (px(tick), py(y_low) + 4), stroke="wire", width=1))
         items.append(Label(x=px(tick), y=py(y_low) + 13, text=f"{tick:g}", size=11, fill="muted", anchor="middle"))
@@ -127,7 +127,8 @@ def value_text(value: float) -> str:
     return f"{value:.2f}" if 10 <= abs(value) < 1000 else f"{value:.3f}" if 0.01 <= abs(value) < 10 else f"{value:.3g}"
 
 
-def _plain(tick: float, all_ticks: Sequence[float]) -> str:
+def tick_text(tick: float, all_ticks: Sequence[float]) -> str:
+    """A tick with the decimals that the step between the ticks needs."""
     step = all_ticks[1] - all_ticks[0]
     if max(map(abs, all_ticks)) >= 1e6 or step < 1e-4:
         return f"{tick:.2g}"

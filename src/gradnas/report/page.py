@@ -10,7 +10,10 @@ from gradnas.foundation.files import write_atomic
 from gradnas.report.cell_drawing import cell_scene, wiring_text
 from gradnas.report.class_results import read_confusion
 from gradnas.report.curves import phase_curves
+from gradnas.report.expert_history import expert_histories
+from gradnas.report.expert_story import expert_story
 from gradnas.report.headline import headline, honest_sentences
+from gradnas.report.log_weight_chart import log_weight_chart
 from gradnas.report.mixture_charts import entropy_chart, skips_chart, weight_maps
 from gradnas.report.network_drawing import network_scene
 from gradnas.report.palette import COLORS
@@ -18,6 +21,7 @@ from gradnas.report.plain_values import words
 from gradnas.report.run_folder import RunFolder, read_run_folder
 from gradnas.report.scene import Scene
 from gradnas.report.search_story import search_story, warning
+from gradnas.report.survivors_chart import survivors_chart
 from gradnas.report.svg import to_svg
 
 if TYPE_CHECKING:
@@ -58,6 +62,7 @@ def render_report(run: RunFolder) -> str:
     confusion = read_confusion(run.summary, problems)
     confusion_scene = confusion.scene() if confusion is not None else None
     mixture_charts = [entropy_chart(run.mixtures), skips_chart(run.mixtures)]
+    experts = expert_histories(run.mixtures)
     network = run.full if run.full is not None else run.found
     same_cells = _wirings(network) == _wirings(run.found)  # then the drawings show the shapes of the retrained network
     return environment.from_string(template).render(
@@ -81,6 +86,9 @@ def render_report(run: RunFolder) -> str:
         weight_maps=[_figure(scene) for scene in weight_maps(run.mixtures, run.found)],
         last_epoch=run.mixtures[-1].epoch if run.mixtures else None,
         mixture_charts=[_drawn(chart) for chart in mixture_charts if chart is not None],
+        experts=expert_story(run.mixtures, experts),
+        survivors=[_figure(survivors_chart(history)) for history in experts],
+        log_weights=[_figure(scene) for history in experts if (scene := log_weight_chart(history)) is not None],
         confusion=_figure(confusion_scene) if confusion_scene is not None else None,
         classes=confusion.results() if confusion is not None else (),
         baseline_cells=_cells(run.baseline),

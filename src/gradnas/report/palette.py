@@ -1,6 +1,6 @@
 """The colors of drawings and page by role, for light and dark surroundings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from gradnas.arch import OpDesc
@@ -50,6 +50,8 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
 )
 """Families of operations with the words of the legend."""
 
+_SPARE_LINES = ("mixed-line", "reduction-line", "state-line")  # for more than two ops of one family
+
 
 def candidates(op: OpDesc) -> tuple[str, ...]:
     """Names of the candidates of a mixed op; empty for an op that is decided."""
@@ -61,10 +63,29 @@ def family(op: OpDesc) -> str:
     """The family of an op: a key of :data:`FAMILIES`."""
     if candidates(op):
         return "mixed"
-    if op.name.startswith("sep_conv"):
+    return family_of_name(op.name)
+
+
+def family_of_name(name: str) -> str:
+    """The family of a plain op by its name: a key of :data:`FAMILIES`."""
+    if name.startswith("sep_conv"):
         return "sep"
-    if op.name.startswith("dil_conv"):
+    if name.startswith("dil_conv"):
         return "dil"
-    if "pool" in op.name:
+    if "pool" in name:
         return "pool"
-    return "skip" if op.name in ("skip_connect", "identity") else "other"
+    return "skip" if name in ("skip_connect", "identity") else "other"
+
+
+def line_styles(ops: Sequence[str]) -> tuple[tuple[str, bool], ...]:
+    """(color role, dashed) of the curve of each op.
+
+    The first two ops of a family have its color, solid and dashed; others get spare colors. Styles repeat from about a
+    dozen ops on: more cannot be told apart by eye.
+    """
+    styles: list[tuple[str, bool]] = []
+    for op in ops:
+        own = f"{family_of_name(op)}-line"
+        offered = [(role, dashed) for role in (own, *_SPARE_LINES) for dashed in (False, True)]
+        styles.append(min(offered, key=styles.count))  # of equally used ones the first
+    return tuple(styles)

@@ -39,6 +39,15 @@ def table(
     return tuple(rows)
 
 
+def flags(value: object, n_rows: int, n_columns: int) -> tuple[tuple[bool, ...], ...] | None:
+    """A list of lists of true and false, of the given size; None for anything else."""
+    if not isinstance(value, list):
+        return None
+    rows = [tuple(row) for row in value if isinstance(row, list) and len(row) == n_columns]
+    whole = len(rows) == len(value) == n_rows and all(isinstance(item, bool) for row in rows for item in row)
+    return tuple(rows) if whole else None
+
+
 def words(value: object) -> str | None:
     """A text that is not empty; None for anything else."""
     return value if isinstance(value, str) and value.strip() else None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradnas.report.plain_values import member, names, number, numbers, table, words
+from gradnas.report.plain_values import flags, member, names, number, numbers, table, words
 
 PHASES = ("search", "retrain", "baseline_search", "baseline_retrain")
 """Phases in the order in which they run and are shown."""
@@ -33,16 +33,38 @@ class CellMixture:
         edges: (node, state it reads) of each edge.
         ops: Candidates.
         weights: Mixing probabilities, edges by candidates.
+        survivors: Which candidates are still active, of a strategy that wipes out; else None.
+        log_weights: The architecture parameters, which are log-weights where there are survivors; None when damaged.
     """
 
     edges: tuple[tuple[int, int], ...]
     ops: tuple[str, ...]
     weights: tuple[tuple[float, ...], ...]
+    survivors: tuple[tuple[bool, ...], ...] | None
+    log_weights: tuple[tuple[float, ...], ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a strategy that mixes experts says of one cell type; None where a value is missing.
+
+    Args:
+        bound_hits: Share of the rewards that reached the bound, 0 to 1.
+        rounds: (rounds played, rounds of the whole search).
+        eta: Learning rate.
+    """
+
+    bound_hits: float | None
+    rounds: tuple[float, float] | None
+    eta: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureRecord:
-    """One line of ``alphas.jsonl``. ``entropy`` is the mean over the edges in nats; None where a value is missing."""
+    """One line of ``alphas.jsonl``. ``entropy`` is the mean over the edges in nats; None where a value is missing.
+
+    ``forecasts`` has the cell types of which the strategy says more; it is empty for most strategies.
+    """
 
     epoch: int
     cells: Mapping[str, CellMixture]
@@ -50,6 +72,7 @@ class MixtureRecord:
     skips: int | None
     parameter_free: float | None
     changed_edges: int | None
+    forecasts: Mapping[str, Forecast]
 
 
 def read_metrics(path: Path, problems: list[str]) -> tuple[EpochRecord, ...]:
@@ -83,6 +106,7 @@ def read_mixtures(path: Path, problems: list[str]) -> tuple[MixtureRecord, ...]:
     """The records in file order; what cannot be read is skipped and named in ``problems``."""
     records = []
     damage: list[str] = []
+    unknown: list[str] = []
     for place, value in _json_lines(path, damage):
         epoch, cells = number(member(value, "epoch")), member(value, "cells")
         if epoch is None or not isinstance(cells, Mapping):
@@ -94,6 +118,13 @@ def read_mixtures(path: Path, problems: list[str]) -> tuple[MixtureRecord, ...]:
             for kind in mixtures
             if mixtures[kind] is None
         ]
+        unknown += [
+            f"{place}: the {what} of the {kind} cell are not a table of edges by ops"
+            for kind, mixture in mixtures.items()
+            if mixture is not None and member(cells[kind], "survivors") is not None
+            for what, read in (("survivors", mixture.survivors), ("log-weights", mixture.log_weights))
+            if read is None
+        ]
         skips, changed = number(member(value, "skips")), number(member(value, "changed_edges"))
         records.append(
             MixtureRecord(
@@ -103,9 +134,11 @@ def read_mixtures(path: Path, problems: list[str]) -> tuple[MixtureRecord, ...]:
                 skips=None if skips is None else int(skips),
                 parameter_free=number(member(value, "parameter_free")),
                 changed_edges=None if changed is None else int(changed),
+                forecasts=_forecasts(member(value, "strategy")),
             )
         )
     _report(damage, problems)
+    _report(unknown, problems, loss="the charts of the experts lack them", rest="such tables of experts are damaged")
     return tuple(records)
 
 
@@ -117,7 +150,28 @@ def _mixture(cell: object) -> CellMixture | None:
     weights = table(member(cell, "weights"), len(pairs), len(ops))
     if weights is None or any(edge is None or len(edge) != 2 for edge in edges):
         return None
-    return CellMixture(edges=tuple((int(e[0]), int(e[1])) for e in edges if e), ops=ops, weights=weights)
+    return CellMixture(
+        edges=tuple((int(e[0]), int(e[1])) for e in edges if e),
+        ops=ops,
+        weights=weights,
+        survivors=flags(member(cell, "survivors"), len(pairs), len(ops)),
+        log_weights=table(member(cell, "alphas"), len(pairs), len(ops)),
+    )
+
+
+def _forecasts(strategy: object) -> dict[str, Forecast]:
+    parts = [member(strategy, name) for name in ("bound_hits", "rounds", "eta")]
+    kinds = dict.fromkeys(str(kind) for part in parts if isinstance(part, Mapping) for kind in part)
+    forecasts = {}
+    for kind in kinds:
+        hits, rounds, eta = (member(part, kind) for part in parts)
+        share, played = number(hits), numbers(rounds)
+        forecasts[kind] = Forecast(
+            bound_hits=share if share is not None and 0 <= share <= 1 else None,
+            rounds=(played[0], played[1]) if played and len(played) == 2 and played[0] >= 0 < played[1] else None,
+            eta=number(eta),
+        )
+    return forecasts
 
 
 def _json_lines(path: Path, damage: list[str]) -> list[tuple[str, object]]:
@@ -140,7 +194,13 @@ def _json_lines(path: Path, damage: list[str]) -> list[tuple[str, object]]:
     return values
 
 
-def _report(damage: list[str], problems: list[str]) -> None:
-    problems += [f"{text}; the line is left out here." for text in damage[:_MOST_DAMAGE_LISTED]]
+def _report(
+    damage: list[str],
+    problems: list[str],
+    *,
+    loss: str = "the line is left out here",
+    rest: str = "damaged lines of the same file are left out",
+) -> None:
+    problems += [f"{text}; {loss}." for text in damage[:_MOST_DAMAGE_LISTED]]
     if len(damage) > _MOST_DAMAGE_LISTED:
-        problems.append(f"{len(damage) - _MOST_DAMAGE_LISTED} more damaged lines of the same file are left out.")
+        problems.append(f"{len(damage) - _MOST_DAMAGE_LISTED} more {rest}.")

@@ -121,7 +121,7 @@ class _Forecasters:
 
 
 class Xnas(MetaOptimizer):
-    """Exponentiated gradient on expert rewards, with wipe-out.
+    """Prediction with expert advice on every edge: candidates earn rewards, and those that cannot win any more fall.
 
     Weights of the network are trained by the search's own optimizer: the paper's is SGD with momentum 0.9 and weight
     decay 3e-4.
@@ -463,12 +463,9 @@ class XnasOp(MixedOp):
         """
         if not (math.isfinite(grad_clip) and grad_clip > 0):
             raise ValueError(f"grad_clip bounds the rewards and must be positive and finite, got {grad_clip}.")
-        gathered = [leaf.grad for op in (self, *others) for leaf in op._mixtures]
-        if not all(op._mixtures for op in (self, *others)) or any(gradient is None for gradient in gathered):
-            raise RuntimeError(
-                "no rewards were gathered: run forward and backward of the validation loss inside reward_pass() first."
-            )
-        gradients = [gradient for gradient in gathered if gradient is not None]
+        if not all(op._mixtures for op in (self, *others)):
+            raise _no_rewards()
+        gradients = [op._gradient(leaf) for op in (self, *others) for leaf in op._mixtures]
         if not all(gradient.isfinite().all() for gradient in gradients):
             raise ValueError("a reward is not finite; the update is refused. Look for a loss that is not finite.")
         rewards = torch.stack([bounded_rewards(gradient, grad_clip) for gradient in gradients]).sum(0)
@@ -486,3 +483,16 @@ class XnasOp(MixedOp):
         for op in (self, *others):
             op.compute_only(active[0].tolist())
             op._mixtures = []
+
+    def _gradient(self, leaf: Tensor) -> Tensor:
+        if leaf.grad is not None:
+            return leaf.grad
+        if self.computed:
+            raise _no_rewards()
+        return torch.zeros_like(leaf)  # none alone is left, and earns nothing
+
+
+def _no_rewards() -> RuntimeError:
+    return RuntimeError(
+        "no rewards were gathered: run forward and backward of the validation loss inside reward_pass() first."
+    )

@@ -1,0 +1,82 @@
+"""One search step on random images, for the step benchmarks: a supergraph with its trainer, and what a result says."""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gradnas as gn
+from gradnas.config import SearchConf
+from gradnas.pipeline import ArchTrainer
+from gradnas.pipeline.run_folder import environment
+from gradnas.strategies import MetaOptimizer, SearchSchedule
+
+
+class OneStep:
+    """A supergraph of the DARTS space with its trainer; :meth:`run` does one whole search step."""
+
+    def __init__(self, strategy: MetaOptimizer, args: argparse.Namespace) -> None:
+        space = gn.spaces.DartsSpace(3, args.image, 10, channels=args.channels, cells=args.cells)
+        torch.manual_seed(0)
+        model = gn.supergraph.Model(space.build(), droppath=False, affine=False)
+        self.model = model.to(device=args.device, memory_format=torch.channels_last)
+        self.strategy = strategy
+        self.trainer = ArchTrainer(SearchConf(epochs=1), self.model, strategy=strategy)
+        self.trainer.multi_optim = self.trainer.create_multi_optim(self.trainer.ordinary_params())
+        steps = 1_000_000  # far from the end of any schedule
+        schedule = SearchSchedule(epochs=1, steps_per_epoch=steps, val_samples=steps * args.batch)
+        optimizer = self.trainer.multi_optim[0].optimizer
+        strategy.prepare(self.model, self.trainer._batch_loss, optimizer, schedule=schedule)
+        self.sums = gn.training.ScoreSums(args.device)
+        self.batches = [self._batch(args) for _ in range(2)]
+        self.device: str = args.device
+
+    def _batch(self, args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.randn(args.batch, 3, args.image, args.image, device=args.device)
+        return x.contiguous(memory_format=torch.channels_last), torch.randint(10, (args.batch,), device=args.device)
+
+    def run(self) -> float:
+        """One step; returns wall-clock seconds."""
+        start = time.perf_counter()
+        self.strategy.step(self.batches[0], self.batches[1])
+        self.trainer._weight_step(*self.batches[0], self.sums)
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """The options that every step benchmark has."""
+    options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--batch", type=int, default=16)
+    options.add_argument("--channels", type=int, default=16)
+    options.add_argument("--cells", type=int, default=8)
+    options.add_argument("--image", type=int, default=32)
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return options
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def machine() -> dict[str, Any]:
+    """What ran the benchmark."""
+    facts = environment()
+    kept = {key: facts[key] for key in ("processor", "threads", "gpu", "packages", "python")}
+    return {**kept, "system": platform.system()}
+
+
+def write_result(name: str, result: dict[str, Any]) -> Path:
+    """Write ``results/<name>.json`` beside the benchmarks."""
+    target = Path(__file__).parent / "results" / f"{name}.json"
+    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return target

@@ -1,0 +1,180 @@
+"""All strategies on one data set at equal search budget, several seeds: mean and spread of the retrained test accuracy.
+
+    python benchmarks/strategies_table.py --data path/to/set.npz [--epochs 13] [--seeds 0 1 2] [--jobs 2]
+
+Budget: the multiply-adds of first-order DARTS for ``--epochs`` epochs. A forward pass counts 1, a backward pass for all
+weights 2, one for the mixing weights 1, so second order gets 5/13 of the epochs, and random search trains its members
+until they have used the same. XNAS is counted as if no expert ever fell. Everything else is equal: space, split, weight
+optimizer, retraining. Writes ``benchmarks/results/strategies_<data>.json`` and ``.md``. Each run keeps its folder in
+``--out``; an interrupted table goes on where it was.
+"""
+
+import argparse
+import math
+import multiprocessing
+import os
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from _steps import machine, write_result
+
+SAMPLES = 8  # members of random search
+Z_95 = 1.959964
+
+
+def configuration(method: str, seed: int, args: argparse.Namespace) -> str:
+    """The YAML configuration of one run; that of random search is the baseline of the first-order run."""
+    order_2_epochs = max(1, round(args.epochs * 5 / 13))
+    strategy = {
+        "xnas": "{name: xnas}",
+        "darts_1": "{name: darts, options: {order: 1, lr: 0.003}}",
+        "darts_2": "{name: darts, options: {order: 2, lr: 0.003}}",
+    }[method]
+    return f"""
+data: {{source: {args.data}, image_size: {args.image}}}
+space: {{name: darts, options: {{channels: 8, cells: 3, nodes: 3, reductions: 1}}}}
+strategy: {strategy}
+search:
+  epochs: {order_2_epochs if method == "darts_2" else args.epochs}
+  batch_size: 64
+  optimizer: {{lr: 0.05, momentum: 0.9, weight_decay: 0.0003, lr_min: 0.001}}
+retrain:
+  epochs: {args.retrain_epochs}
+  channels: 12
+  cells: 5
+  batch_size: 64
+  drop_path: 0.1
+  optimizer: {{lr: 0.1, nesterov: true, weight_decay: 0.0005, warmup_epochs: 2}}
+baseline: {{samples: {SAMPLES if method == "darts_1" else 0}}}
+seed: {seed}
+device: {args.device}
+"""
+
+
+def run_one(text: str, folder: str) -> dict[str, Any]:
+    """Run a configuration, or go on with it; the summary of its folder."""
+    import gradnas as gn
+
+    return gn.run(gn.config.from_yaml(text), out=folder, resume=True, progress=False).summary
+
+
+def rows_of(method: str, seed: int, summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per method that the run tells about."""
+    rows = [
+        {
+            "method": method,
+            "seed": seed,
+            "test_accuracy": summary["test_accuracy"],
+            "search_epochs": summary["search_epochs"],
+            "search_seconds": summary["search_seconds"],
+            "params": summary["params"],
+            "macs": summary["macs"],
+            "genotype": summary["genotype"],
+            "n_test": summary["n_test"],
+        }
+    ]
+    if "random_baseline_accuracy" in summary:
+        rows.append(
+            {
+                "method": "random",
+                "seed": seed,
+                "test_accuracy": summary["random_baseline_accuracy"],
+                "search_epochs": summary["random_baseline_epochs_each"],
+                "search_seconds": summary["random_baseline_search_seconds"],
+                "params": summary["random_baseline_params"],
+                "macs": summary["random_baseline_macs"],
+                "genotype": summary["random_baseline_genotype"],
+                "n_test": summary["n_test"],
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, Any]], title: str) -> str:
+    """The rows as a Markdown table: mean ± standard deviation over the seeds."""
+    lines = [
+        title,
+        "",
+        "| method | test accuracy, % | seeds | each | search epochs | search, s | parameters | multiply-adds, M |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for method in ("xnas", "darts_1", "darts_2", "random"):
+        own = sorted((row for row in rows if row["method"] == method), key=lambda row: row["seed"])
+        if not own:
+            continue
+        values = [row["test_accuracy"] for row in own]
+        deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        epochs = sorted({row["search_epochs"] for row in own})
+        lines.append(
+            f"| {method} | {statistics.mean(values):.2f}{deviation} | {len(values)} | "
+            f"{', '.join(f'{value:.1f}' for value in values)} | {', '.join(map(str, epochs))} | "
+            f"{statistics.mean(row['search_seconds'] for row in own):.0f} | "
+            f"{statistics.mean(row['params'] for row in own):,.0f} | "
+            f"{statistics.mean(row['macs'] for row in own) / 1e6:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", required=True, help="data set as gradnas takes it: a file, a folder or a name")
+    options.add_argument("--image", type=int, default=16, help="side in pixels to which images are brought")
+    options.add_argument("--epochs", type=int, default=13, help="epochs of a first-order search")
+    options.add_argument("--retrain-epochs", type=int, default=15)
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread")
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--out", default="runs/strategies_table")
+    args = options.parse_args()
+
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started below
+    start = time.perf_counter()
+    runs = [(method, seed) for seed in args.seeds for method in ("darts_1", "xnas", "darts_2")]
+    rows: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [
+            pool.submit(run_one, configuration(method, seed, args), str(Path(args.out) / f"{method}_{seed}"))
+            for method, seed in runs
+        ]
+        for (method, seed), future in zip(runs, futures, strict=True):
+            rows += rows_of(method, seed, future.result())
+            for row in rows[-1 - (method == "darts_1") :]:
+                print(f"{row['method']:8} seed {seed}: {row['test_accuracy']:.2f} %", flush=True)
+
+    name = Path(args.data).stem.replace("-", "_")
+    used = machine()
+    n_test = rows[0]["n_test"]
+    noise = (
+        100 * Z_95 * statistics.mean(math.sqrt(p * (1 - p) / n_test) for p in (r["test_accuracy"] / 100 for r in rows))
+    )
+    title = (
+        f"{Path(args.data).name} at {args.image}×{args.image}: test accuracy of the retrained network, mean ± standard "
+        f"deviation over the seeds {args.seeds}, equal search multiply-adds (XNAS as if no expert fell). One accuracy "
+        f"on {n_test:,} test images has a sampling error of ±{noise:.1f} points (95 %). "
+        f"{used['processor']}, one thread per run, torch {used['packages'].get('torch')}."
+    )
+    text = table(rows, title)
+    settings = {key: value for key, value in vars(args).items() if key not in ("data", "out")}
+    target = write_result(
+        f"strategies_{name}",
+        {
+            "what": title,
+            "settings": {"data": Path(args.data).name, **settings, "random_samples": SAMPLES},
+            "configuration": {
+                method: configuration(method, 0, args).replace(args.data, Path(args.data).name)
+                for method in ("xnas", "darts_1", "darts_2")
+            },
+            "rows": rows,
+            "seconds": time.perf_counter() - start,
+            "machine": used,
+        },
+    )
+    target.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(f"{text}-> {target}")
+
+
+if __name__ == "__main__":
+    main()
