@@ -1,11 +1,13 @@
 """Tests of ``src/gradnas/ops/arch_params.py``."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
-from torch.nn import Parameter, ParameterDict, ParameterList
+from torch.nn import Buffer, Parameter, ParameterDict, ParameterList
 
-from gradnas.ops import ArchParams
+from gradnas.ops import ArchModule, ArchParams
 
 
 def param(value: float = 0.0) -> Parameter:
@@ -191,3 +193,54 @@ def test_refused_set_leaves_nothing_behind() -> None:
 
 def test_print_shows_the_names() -> None:
     assert repr(ArchParams([("a.alphas", param()), ("betas", param())])) == "ArchParams(a.alphas, betas)"
+
+
+# ------------------------------------------------------------------------------------------------------------- buffers
+
+
+class Counts(ArchModule):
+    """Learns by itself, without gradients: a buffer; beside it an ordinary buffer and a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.create_arch_params([("counts", Buffer(torch.zeros(3, dtype=torch.float64))), ("alphas", param())])
+        self.register_buffer("mean", torch.zeros(1))
+
+
+def test_a_buffer_is_an_architecture_parameter_that_no_optimizer_can_hold() -> None:
+    module = Counts()
+    assert list(module.arch_params()) == ["counts", "alphas"]
+    assert sorted(module.state_dict()) == ["alphas_arch_param", "counts_arch_param", "mean"]
+    assert [name for name, _ in module.named_parameters()] == ["alphas_arch_param"]
+    assert list(module.all_owned().param_by_kind()) == [module.alphas_arch_param]
+    assert list(ArchParams.from_module(module)) == ["alphas", "counts"]
+    assert list(module.nonarch_params(True)) == []
+
+
+def test_a_shared_buffer_follows_moves_copies_and_loading() -> None:
+    tree = nn.ModuleList([Counts(), ArchModule()])
+    tree[1].set_arch_params(tree[0].arch_params())
+    for changed in (copy.deepcopy(tree), tree.float(), tree.to("cpu")):
+        changed[0].get_buffer("counts_arch_param").fill_(4.0)
+        assert changed[1].arch_params()["counts"].tolist() == [4.0] * 3
+        assert list(changed[0].arch_params(recurse=True)) == ["counts", "alphas"]
+    state = {name: torch.full_like(value, 5.0) for name, value in tree.state_dict().items()}
+    tree.load_state_dict(state)
+    assert tree[1].arch_params()["counts"].tolist() == [5.0] * 3
+
+
+def test_released_parameters_make_room_for_others() -> None:
+    module = Counts()
+    module.release_arch_params()
+    assert list(module.state_dict()) == ["mean"]
+    module.create_arch_params([("betas", param())])
+    assert list(module.arch_params()) == ["betas"]
+    user = ArchModule()
+    user.set_arch_params(module.arch_params())
+    user.release_arch_params()
+    assert list(module.state_dict()) == ["betas_arch_param", "mean"]  # what belongs to another stays
+
+
+def test_a_plain_tensor_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"must be a Parameter, Buffer, ParameterDict or ParameterList, got Tensor"):
+        ArchParams([("counts", torch.zeros(2))])

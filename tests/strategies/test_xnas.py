@@ -798,6 +798,13 @@ def test_a_model_without_a_choice_or_with_another_rule_is_refused() -> None:
         Xnas().prepare(model, Loss(model), sgd(model), schedule=LONG)
 
 
+def test_log_weights_of_low_precision_are_refused() -> None:
+    model = supergraph()
+    model.set_mixing_rule(ExpertWeights())
+    with pytest.raises(ValueError, match=r"log-weights are torch.bfloat16, .* before its mixing rule is set"):
+        prepared(model.bfloat16())
+
+
 def test_a_penalty_on_alphas_is_refused() -> None:
     with pytest.raises(ValueError, match="l1_alphas acts on parameters that Xnas does not have"):
         ArchTrainer(TrainConf(epochs=1, l1_alphas=0.1), supergraph(), strategy=Xnas())

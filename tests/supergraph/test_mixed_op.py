@@ -8,11 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Buffer, Parameter
 
 from gradnas.arch import DARTS_PRIMITIVES, ConvMacroParams, OpDesc, Params
 from gradnas.ops import OPS, ArchParams, Op
-from gradnas.supergraph import MixedOp, MixingRule
+from gradnas.ops.arch_params import ArchParam
+from gradnas.supergraph import MixedOp, MixingRule, Softmax
+from gradnas.supergraph.mixing import entry
 
 CHANNELS = 4
 
@@ -149,6 +151,75 @@ def test_another_rule_makes_the_weights() -> None:
     op, x = make(alphas=range(1, 9)), random(2, CHANNELS, 5, 5)
     op.rule = Table()
     torch.testing.assert_close(op(x), naive(op, x, torch.arange(1.0, 9.0, dtype=torch.float64)))
+
+
+def test_a_row_per_example_mixes_each_example_by_its_own_weights() -> None:
+    op, x, weights = make(), random(3, CHANNELS, 5, 5), random(3, 8, seed=2).requires_grad_()
+    op.eval()  # running statistics do not couple the examples
+    y = op(x, weights)
+    expected = torch.cat([naive(op, x[b : b + 1], weights[b]) for b in range(3)])
+    torch.testing.assert_close(y, expected)
+    upstream = random(3, CHANNELS, 5, 5, seed=3)
+    (gradient,) = torch.autograd.grad(y, weights, upstream)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, weights, upstream)[0])
+
+
+def test_equal_rows_per_example_give_what_one_row_gives() -> None:
+    op, x, row = make(), random(3, CHANNELS, 5, 5), random(8, seed=2)
+    torch.testing.assert_close(op(x, row.repeat(3, 1)), op(x, row))
+
+
+def test_candidates_that_are_not_wanted_are_not_called() -> None:
+    op, x = make(), random(2, CHANNELS, 5, 5)
+    called: list[int] = []
+    for k, candidate in enumerate(op.candidates):
+        candidate.register_forward_hook(lambda m, i, o, k=k: called.append(k))
+    op.compute_only([False, True, False, True, False, False, False, True])
+    weights = torch.tensor([0, 0.25, 0, 0.5, 0, 0, 0, 0.25], dtype=torch.float64)
+    y = op(x, weights)
+    assert called == [1, 3]
+    torch.testing.assert_close(y, naive(op, x, weights))
+    op.compute_only([True] * 8)
+    assert op.computed == tuple(range(7))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_with_none_alone_left_the_output_is_zero(stride: int) -> None:
+    op = make(stride=stride)
+    op.compute_only([False] * 7 + [True])
+    side = 5 if stride == 1 else 3
+    assert torch.equal(op(random(2, CHANNELS, 5, 5)), torch.zeros(2, CHANNELS, side, side, dtype=torch.float64))
+
+
+class Pairs(Softmax):
+    """A rule that learns something else: two numbers per candidate, one of them in a buffer."""
+
+    entries = ("gains", "offsets")
+
+    def initial(self, n_candidates: int, device: torch.device | None = None) -> list[tuple[str, ArchParam]]:
+        return [("gains", Parameter(torch.ones(n_candidates))), ("offsets", Buffer(torch.zeros(n_candidates)))]
+
+    def table(self, edges: Sequence[ArchParams]) -> Tensor:
+        return torch.stack([entry(edge, "gains") + entry(edge, "offsets") for edge in edges])
+
+
+def test_a_rule_brings_what_it_learns() -> None:
+    op = make()
+    op.use_rule(Pairs())
+    assert [name for name in op.state_dict() if "arch_param" in name] == ["gains_arch_param", "offsets_arch_param"]
+    assert list(op.arch_params()) == ["gains", "offsets"]
+    assert op.probabilities().tolist() == [0.125] * 8
+    with pytest.raises(KeyError, match="alphas"):
+        _ = op.alphas
+
+
+def test_a_rule_that_learns_the_same_keeps_it() -> None:
+    op = make()
+    before = op.alphas
+    state = torch.random.get_rng_state()
+    op.use_rule(Table())
+    assert op.alphas is before
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("value", [50.0, -50.0])

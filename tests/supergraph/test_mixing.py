@@ -1,10 +1,14 @@
 """Tests of ``src/gradnas/supergraph/mixing.py``."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import Parameter
 
+from gradnas.ops import ArchParams
 from gradnas.supergraph import MixingRule, Softmax
 
 
@@ -64,3 +68,37 @@ def test_a_rule_must_say_weights_and_probabilities() -> None:
 
     with pytest.raises(TypeError, match="probabilities"):
         Half()  # type: ignore[abstract]  # what the test is about
+
+
+def edge(*alphas: float) -> ArchParams:
+    return ArchParams([("alphas", Parameter(torch.tensor(alphas, dtype=torch.float64)))])
+
+
+def test_an_edge_starts_with_small_random_alphas() -> None:
+    torch.manual_seed(0)
+    ((name, alphas),) = Softmax().initial(2000)
+    assert name == "alphas"
+    assert isinstance(alphas, Parameter)
+    assert float(alphas.detach().std()) == pytest.approx(1e-3, rel=0.1)
+
+
+def test_the_table_has_a_row_per_edge() -> None:
+    assert Softmax().table([edge(1.0, 2.0), edge(3.0, 4.0)]).tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_the_most_probable_allowed_candidate_is_chosen_and_its_probability_ranks_the_edge() -> None:
+    chosen, rank = Softmax().choose(edge(0.0, 3.0, 9.0), [0, 1])
+    assert chosen == 1
+    assert rank == pytest.approx(math.exp(3) / (1 + math.exp(3) + math.exp(9)))
+
+
+def test_of_equal_candidates_the_earlier_is_chosen() -> None:
+    assert Softmax().choose(edge(1.0, 2.0, 2.0), [0, 1, 2])[0] == 1
+
+
+def test_a_probability_that_is_no_number_is_passed_on() -> None:
+    assert math.isnan(Softmax().choose(edge(1.0, math.nan), [0])[1])
+
+
+def test_the_record_holds_the_table() -> None:
+    assert Softmax().record([edge(1.0, 2.0)]) == {"alphas": [[1.0, 2.0]]}

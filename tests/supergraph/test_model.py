@@ -3,7 +3,7 @@
 import copy
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from gradnas.arch import PUBLISHED, EdgeDesc, ModelDesc, NodeDesc
-from gradnas.ops import OPS, AuxTower, CompositeFactory, DropPath_, OpRegistry
+from gradnas.ops import OPS, ArchParams, AuxTower, CompositeFactory, DropPath_, OpRegistry
+from gradnas.ops.arch_params import ArchParam
 from gradnas.ops.registry import OpFactory
 from gradnas.spaces import DartsSpace, ModelDescBuilder
 from gradnas.supergraph import Cell, MixedOp, Model, Softmax
+from gradnas.supergraph.mixing import entry
 
 IMAGENET_STEMS = ("stem_conv3x3_s4", "stem_conv3x3_s4s2")
 FOUR = ("skip_connect", "max_pool_3x3", "sep_conv_3x3", "none")
@@ -170,6 +172,54 @@ def test_setting_a_rule_reaches_every_mixed_op() -> None:
     model, rule = search_model(), Softmax()
     model.set_mixing_rule(rule)
     assert {id(op.rule) for op in model.mixed_ops()} == {id(rule)}
+
+
+def test_cells_of_a_type_share_what_a_new_rule_learns() -> None:
+    class Other(Softmax):
+        entries = ("betas",)
+
+        def initial(self, n_candidates: int, device: torch.device | None = None) -> list[tuple[str, ArchParam]]:
+            return [("betas", nn.Buffer(torch.zeros(n_candidates)))]
+
+        def table(self, edges: Sequence[ArchParams]) -> Tensor:
+            return torch.stack([entry(edge, "betas") for edge in edges])
+
+    model = search_model()
+    model.set_mixing_rule(Other())
+    cells = model.typed_cells()
+    for first, other in zip(cells[0].mixed_ops(), cells[4].mixed_ops(), strict=True):
+        assert first.arch_params()["betas"] is other.arch_params()["betas"]
+    assert not list(model.all_owned().param_by_kind())
+    assert len([name for name in model.state_dict() if "betas" in name]) == 10  # five edges of each type, once
+    assert len(model.all_owned()) == 10
+    weights = {id(p) for p in model.weights()}
+    assert weights == {id(p) for p in model.parameters()}
+
+
+def test_given_mixing_weights_are_used_instead_of_the_rule() -> None:
+    model, x = search_model(), random(2, 3, 8, 8)
+    own = model.mixing_weights()
+    torch.testing.assert_close(model(x, own)[0], model(x)[0])
+    other = [None if table is None else table.flip(1) for table in own]
+    assert not torch.allclose(model(x, other)[0], model(x)[0])
+    per_example = [None if table is None else table[:, None].repeat(1, 2, 1) for table in own]
+    torch.testing.assert_close(model(x, per_example)[0], model(x)[0])
+
+
+def test_mixing_weights_of_another_number_of_cells_are_refused() -> None:
+    model = search_model()
+    with pytest.raises(ValueError, match=r"mixing weights for 5 cells, one entry each, got 4"):
+        model(random(2, 3, 8, 8), model.mixing_weights()[:4])
+
+
+def test_mixing_weights_have_the_precision_of_the_network() -> None:
+    class Exact(Softmax):
+        def weights(self, alphas_EN: Tensor) -> Tensor:
+            return super().weights(alphas_EN.double())
+
+    model = search_model()
+    model.set_mixing_rule(Exact())
+    assert {table.dtype for table in model.mixing_weights() if table is not None} == {torch.float32}
 
 
 # --------------------------------------------------------------------------------------------------------------- stems

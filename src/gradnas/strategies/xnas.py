@@ -213,6 +213,12 @@ class Xnas(MetaOptimizer):
                     f"the model mixes by {type(ops[0].rule).__name__}, not by expert weights; call "
                     "model.set_mixing_rule(strategy.mixing_rule) first."
                 )
+            stored = entry(ops[0].arch_params(), "log_weights")
+            if stored.dtype != exact_dtype(stored.device):
+                raise ValueError(
+                    f"the log-weights are {stored.dtype}, which cannot resolve the increments of a long search. Change "
+                    "the precision of the model before its mixing rule is set."
+                )
             of_type = [i for i, cell in enumerate(cells) if cell.desc.trainables_from == owner.desc.id]
             rounds = self._total * len(of_type)
             kinds.append(

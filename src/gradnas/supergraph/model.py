@@ -75,6 +75,8 @@ class Model(ArchModule):
         """
         if mixing is None:
             mixing = self.mixing_weights()
+        elif len(mixing) != len(self.cells):
+            raise ValueError(f"expected mixing weights for {len(self.cells)} cells, one entry each, got {len(mixing)}.")
         expected = self.desc.conf_model_desc.dataset.image_shape
         if tuple(x.shape[1:]) != expected:
             raise ValueError(
