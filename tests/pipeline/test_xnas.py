@@ -84,8 +84,9 @@ def test_trainer_is_an_arch_trainer_with_the_strategy_of_the_paper(tools: Any) -
     trainer = XnasArchTrainer(TrainConf(epochs=1), supergraph(tools.space))
     assert isinstance(trainer.strategy, Xnas)
     assert (trainer.strategy.bound, trainer.strategy.wipe_out) == (1.0, True)
+    other = XnasArchTrainer(TrainConf(epochs=1), supergraph(tools.space), strategy=Darts())
     with pytest.raises(TypeError, match=r"XnasArchTrainer trains by Xnas, got Darts.* Use ArchTrainer"):
-        XnasArchTrainer(TrainConf(epochs=1), supergraph(tools.space), strategy=Darts())
+        other.fit(DataLoaders(train=loader(16, 8), alpha=loader(16, 8)))
 
 
 def test_optimizer_never_holds_architecture_parameters(tools: Any) -> None:
@@ -208,6 +209,8 @@ def test_runner_searches_and_evaluates(tools: Any, tmp_path: Path, npz: Path) ->
     assert (tmp_path / "mine_search" / "arch.json").is_file()
     assert isinstance(runner.model_desc_builder(), XnasModelDescBuilder)
     assert runner.trainer_class() is XnasArchTrainer
+    again = XnasExperimentRunner(tmp_path / "mine_search" / "config.yaml", "mine", out=tmp_path)
+    assert again.conf.space == runner.conf.space  # the folder says which builder made it
 
 
 @pytest.mark.parametrize(
@@ -215,8 +218,8 @@ def test_runner_searches_and_evaluates(tools: Any, tmp_path: Path, npz: Path) ->
     [
         ({"strategy": ComponentConf(name="darts")}, r"searches by XNAS, the configuration says 'darts'"),
         (
-            {"space": ComponentConf(name="gradnas.pipeline.XnasModelDescBuilder")},
-            r"searches the space 'darts', the configuration says 'gradnas.pipeline.XnasModelDescBuilder'",
+            {"space": ComponentConf(name="my.space.Own")},
+            r"searches the space 'darts', the configuration says 'my.space.Own'",
         ),
     ],
 )
@@ -228,7 +231,7 @@ def test_runner_refuses_another_method(
     path = tmp_path / "conf.yaml"
     path.write_text(to_yaml(settings))
     with pytest.raises(ValueError, match=message):
-        XnasExperimentRunner(path, "mine", out=tmp_path).run(eval=False)
+        XnasExperimentRunner(path, "mine", out=tmp_path)
 
 
 @pytest.fixture

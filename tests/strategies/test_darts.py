@@ -15,7 +15,7 @@ from gradnas.finalizers import Finalizers
 from gradnas.ops import ArchParams, DropPath_, Op, OpRegistry
 from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.spaces import DartsSpace
-from gradnas.strategies import Batch, Darts
+from gradnas.strategies import Batch, Darts, Xnas
 from gradnas.strategies.darts import batch_gradient, hypergradient
 from gradnas.supergraph import Model
 from gradnas.training import TrainConf
@@ -492,7 +492,7 @@ def test_step_without_a_validation_batch_is_refused(order: int) -> None:
 
 def test_model_without_a_choice_is_refused() -> None:
     discrete = Model(Finalizers().finalize_model(supergraph(SMALL)))
-    with pytest.raises(ValueError, match="no edge with a choice, so there is nothing to search"):
+    with pytest.raises(ValueError, match="no architecture parameter that a gradient could move"):
         prepared(discrete, Darts())
 
 
@@ -708,3 +708,12 @@ def test_same_seed_repeats_the_search_bit_for_bit_and_another_does_not(order: in
     torch.rand(3)  # whatever else draws from the global generator
     assert torch.equal(first, trajectory(1))
     assert not torch.equal(first, trajectory(2))
+
+
+def test_a_model_whose_rule_learns_without_gradients_is_refused_in_words() -> None:
+    model = supergraph()
+    model.set_mixing_rule(Xnas().mixing_rule)
+    with pytest.raises(ValueError, match="or another strategy's mixing rule"):
+        prepared(model, Darts())
+    with pytest.raises(ValueError, match="or another strategy's mixing rule"):
+        hypergradient(model, F.cross_entropy, TRAIN, VAL, lr=0.1, momentum=0.0, weight_decay=0.0)

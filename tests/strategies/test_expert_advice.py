@@ -223,7 +223,27 @@ def test_weights_of_a_step_known_by_hand() -> None:
 
 
 def test_the_margin_is_what_the_leader_can_lose_and_the_other_gain_in_the_rounds_that_remain() -> None:
-    assert wipe_out_margin(eta=0.5, bound=3.0, t=7, horizon=11) == 0.5 * (3.0 + 3.0) * 4
+    margin = wipe_out_margin(eta=0.5, bound=3.0, t=7, horizon=11, dtype=F64)
+    assert margin == pytest.approx(0.5 * (3.0 + 3.0) * 4, rel=1e-7)
+    assert margin > 12.0  # the rest is slack
+
+
+def test_experts_that_were_thousands_apart_and_tie_at_the_end_both_survive() -> None:
+    horizon, size = 7_500_000, 384
+    eta = learning_rate(8, horizon, 1.0)
+    log_v, active = torch.zeros(1, 8, dtype=F64), torch.ones(1, 8, dtype=torch.bool)
+    played = totals = 0.0
+    for k in range(-(-horizon // size)):
+        rounds = min(size, horizon - k * size)
+        played += rounds
+        lead = 362.5 if k < 9984 else -384.0 if k < 9984 + 9425 else 0.0
+        totals += lead
+        rewards = torch.tensor([[lead, -lead, *[-float(rounds)] * 6]], dtype=F64)
+        log_v, active = expert_update(log_v, active, rewards, eta=eta, bound=1.0, t=int(played), horizon=horizon)
+    assert totals == 0.0  # in whole numbers they tie exactly
+    assert played == horizon
+    assert log_v[0, :2].tolist() != [0.0, 0.0]  # and rounding has separated them, or this would be no test of it
+    assert active.tolist() == [[True, True, *[False] * 6]]
 
 
 @pytest.mark.parametrize("eta", [1.0, 0.1, 1e-4])
@@ -809,3 +829,27 @@ def test_a_rate_for_no_rounds_is_refused(horizon: int) -> None:
 def test_a_rate_for_a_bound_that_is_not_positive_and_finite_is_refused(bound: float) -> None:
     with pytest.raises(ValueError, match=rf"^bound must be positive and finite, got {bound}\.$"):
         learning_rate(8, 100, bound)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_reward_of_low_precision_stays_within_the_bound(dtype: torch.dtype) -> None:
+    rewards = bounded_rewards(torch.full((1, 1, 2, 1), -5.0, dtype=dtype), 0.1)
+    assert rewards.tolist() == [[0.1, 0.1]]
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])
+def test_rewards_cannot_be_bounded_by_a_number_that_is_not_positive(bound: float) -> None:
+    with pytest.raises(ValueError, match="bound must be positive and finite, got"):
+        bounded_rewards(torch.zeros(1, 1, 2, 1), bound)
+
+
+def test_a_log_weight_that_is_no_number_is_refused() -> None:
+    log_v = torch.tensor([[0.0, math.nan]], dtype=F64)
+    with pytest.raises(ValueError, match="the log-weight of expert 1 on edge 0 is nan; the step is refused"):
+        expert_update(log_v, everyone(log_v), torch.zeros_like(log_v), eta=1.0, bound=1.0, t=1, horizon=2)
+
+
+def test_rewards_beyond_the_range_of_the_log_weights_are_refused() -> None:
+    log_v, active = torch.zeros(1, 2, dtype=torch.float32), torch.ones(1, 2, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"rewards of up to 1e\+39 exceed the range of torch.float32"):
+        expert_update(log_v, active, torch.tensor([[1e39, 0.0]], dtype=F64), eta=1.0, bound=1.0, t=1, horizon=2)

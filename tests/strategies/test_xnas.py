@@ -4,10 +4,13 @@ Tests named ``departure_NN`` fail when the departure of that number, found in ot
 """
 
 import copy
+import gc
 import itertools
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,17 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradnas.arch import ConvMacroParams, OpDesc, Params
-from gradnas.config import load_preset
+from gradnas.config import build_strategy, load_preset
+from gradnas.data import Augmentation, load_data
 from gradnas.finalizers import Finalizers
-from gradnas.ops import OPS, ArchParams, Op, OpRegistry
-from gradnas.pipeline import ArchTrainer
+from gradnas.pipeline import ArchTrainer, RunContext
 from gradnas.spaces import DartsSpace
-from gradnas.strategies import Batch, Darts, SearchSchedule, Xnas, XnasOp
+from gradnas.strategies import Batch, Darts, SearchSchedule, Xnas
 from gradnas.strategies.expert_advice import learning_rate
-from gradnas.strategies.xnas import ExpertWeights
+from gradnas.strategies.expert_weights import ExpertWeights
 from gradnas.supergraph import Model, Softmax
 from gradnas.supergraph.mixing import entry
 from gradnas.training import OptimConf, ScoreSums, TrainConf
@@ -219,30 +220,28 @@ def test_log_weights_grow_by_eta_times_the_reward() -> None:
         torch.testing.assert_close(found, expected - expected.amax(1, keepdim=True))
 
 
-def test_mixing_weights_are_the_normalized_weights_of_the_survivors() -> None:
-    rule = ExpertWeights()
-    v = torch.tensor([3.0, 1.0, 4.0, 2.0], dtype=F64)
-    edge = ArchParams.view([("log_weights", v.log() + 7), ("survivors", torch.tensor([True, True, False, True]))])
-    expected = torch.tensor([[0.5, 1 / 6, 0.0, 1 / 3]], dtype=F64)
-    torch.testing.assert_close(rule.weights(rule.table([edge])), expected)
-
-
 # ---------------------------------------------------------------------------------------------------- the 15 departures
 
 
 def test_departure_01_weights_are_updated_in_place_shared_and_saved() -> None:
     model = supergraph()
     xnas = prepared(model)
-    before = [id(t) for t in states(model, "log_weights")]
+    held = states(model, "log_weights")
+    mixed = model.mixing_weights()
     xnas.step(TRAIN, VAL)
     xnas.step(TRAIN, VAL)
-    assert [id(t) for t in states(model, "log_weights")] == before
+    assert all(now is then for now, then in zip(states(model, "log_weights"), held, strict=True))
+    assert all(t.any() for t in held)  # they have learnt, in place
+    for now, then in zip(model.mixing_weights(), mixed, strict=True):
+        assert now is not None
+        assert then is not None
+        assert not torch.allclose(now, then)
     cells = model.typed_cells()
     for first, other in zip(cells[0].mixed_ops(), cells[2].mixed_ops(), strict=True):
         assert first.arch_params()["log_weights"] is other.arch_params()["log_weights"]
     saved = [name for name in model.state_dict() if "log_weights" in name]
     assert len(saved) == 10  # five edges of each type, once
-    assert all(torch.equal(model.state_dict()[n], t) for n, t in zip(saved, states(model, "log_weights"), strict=True))
+    assert all(torch.equal(model.state_dict()[name], t) for name, t in zip(saved, held, strict=True))
 
 
 def test_departure_01_the_horizon_of_a_type_counts_its_own_cells() -> None:
@@ -270,40 +269,6 @@ def test_departure_03_a_huge_gradient_earns_no_more_than_the_bound() -> None:
         assert gradient[:, :, :NONE].abs().min() > 0.5
         assert torch.equal(reward, -0.5 * gradient.sign().sum(dim=(0, 3)))  # every round earns the bound, up or down
     assert cut[:, 0].tolist() == cut[:, 1].tolist() == [2 * 5 * 4 * 6, 5 * 4 * 6]
-
-
-class Constant(Op):
-    """Puts out a number everywhere."""
-
-    def __init__(self, desc: OpDesc, value: float) -> None:
-        super().__init__()
-        self.desc, self.value, self.calls = desc, value, 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return torch.full_like(x, self.value)
-
-
-def constants(*values: float) -> tuple[XnasOp, OpRegistry]:
-    """An op whose expert k puts out ``values[k]``; ``none`` comes last."""
-    registry = OpRegistry(parent=OPS)
-    for k, value in enumerate(values):
-        registry.register_op(f"constant_{k}", lambda desc, affine, _, v=value: Constant(desc, v))
-    names = (*(f"constant_{k}" for k in range(len(values))), "none")
-    desc = OpDesc("xnas_op", Params(conv=ConvMacroParams(1, 1), stride=1, primitives=names))
-    return XnasOp(desc, None, False, registry=registry), registry
-
-
-ONES = torch.ones(2, 1, 2, 2, dtype=F64)
-
-
-def test_departure_04_the_reward_itself_is_bounded_not_the_gradient() -> None:
-    op, _ = constants(1e4, 1.0)
-    with op.reward_pass():
-        (1e-2 * op(ONES)).sum().backward()  # a small gradient at the output, a huge inner product with expert 0
-    op.update_alphas(0.1, 2, 1000, 1.0)
-    expected = 0.1 * torch.tensor([-2.0, -0.08, 0.0], dtype=F64)  # two examples: 2 · min(1, 4e2), 2 · 0.04, 0
-    torch.testing.assert_close(op.log_weights, expected)
 
 
 def test_departure_05_validation_gradients_never_reach_the_weights() -> None:
@@ -394,26 +359,16 @@ def test_departure_08_weights_far_apart_neither_overflow_nor_vanish() -> None:
         torch.testing.assert_close(weights.sum(1), torch.ones(5, dtype=F64))
 
 
-def test_departure_09_edges_rank_by_normalized_weight() -> None:
-    ranks = []
-    for scale in (0.0, 3.0, -50.0):  # ln of a common factor
-        op, _ = constants(1.0, 2.0)
-        op.log_weights.copy_(torch.tensor([1.0, 2.0, 0.5], dtype=F64) + scale)
-        ranks.append(op.finalize()[1])
-    assert ranks[0] == pytest.approx(ranks[1], rel=1e-12)
-    assert ranks[0] == pytest.approx(ranks[2], rel=1e-12)
-    assert ranks[0] == pytest.approx(math.e**2 / (math.e + math.e**2 + math.e**0.5))
-
-
 def test_departure_10_none_earns_exactly_nothing_and_cannot_be_chosen() -> None:
     model = supergraph()
     xnas = prepared(model)
     assert all(bool((reward[:, NONE] == 0).all()) for reward in xnas._rewards(*VAL)[0])
-    op, _ = constants(1.0, 2.0)
-    op.log_weights.copy_(torch.tensor([1.0, 2.0, 9.0], dtype=F64))
-    desc, rank = op.finalize()
-    assert desc.name == "xnas_op" or desc.name.startswith("constant")
-    assert rank == pytest.approx(math.e**2 / (math.e + math.e**2 + math.e**9))  # the share of none counts
+    for log_weights in states(model, "log_weights"):
+        log_weights.copy_(torch.tensor([1.0, 2.0, 0.0, 0.0, 9.0], dtype=F64))
+    desc, rank = model.typed_cells()[0].mixed_ops()[0].finalize()
+    assert desc.name == "skip_connect"
+    total = math.e + math.e**2 + 2 + math.e**9
+    assert rank == pytest.approx(math.e**2 / total, rel=1e-6)  # the share of none counts
 
 
 def test_departure_10_an_edge_where_only_none_survived_ranks_last_with_its_best_candidate() -> None:
@@ -451,70 +406,114 @@ def test_departure_12_the_weight_step_uses_the_mixture_of_the_update_before_it()
     step, weight = trainer.strategy.step, trainer.multi_optim.step
     trainer.strategy.step = lambda *batches: (events.append("experts"), step(*batches))[1]  # type: ignore[method-assign,func-returns-value]  # to watch
     trainer.multi_optim.step = lambda: (events.append("weights"), weight())[1]  # type: ignore[method-assign,func-returns-value]  # to watch
+    mixtures: list[Tensor] = []
+    model.register_forward_pre_hook(lambda m, args: mixtures.append(table(model)))
     trainer._alpha_batches = type("Once", (), {"next": lambda self: VAL})()
     trainer.pre_step(*TRAIN)
     weight_step(trainer, TRAIN)
     assert events == ["experts", "weights"]
-    assert load_preset("xnas-cifar10").search.augment_val_batches is False  # rewards are of images as they are
+    assert not mixtures[0].any()
+    assert torch.equal(mixtures[1], table(model))
 
 
-class Reads(TorchDispatchMode):
-    """Counts the numbers that are read from the device."""
+def test_departure_12_rewards_are_of_images_as_they_are() -> None:
+    data = load_data("digits")
+    augmented = replace(data, augmentation=Augmentation(crop_padding=2))
+    conf = load_preset("xnas-demo").search
+    alpha = RunContext(data=augmented).loaders(conf, "search", test=False).alpha
+    plain = RunContext(data=replace(data, augmentation=Augmentation())).loaders(conf, "search", test=False).alpha
+    wanted = RunContext(data=augmented).loaders(replace(conf, augment_val_batches=True), "search", test=False).alpha
+    assert alpha is not None
+    assert plain is not None
+    assert wanted is not None
+    assert torch.equal(alpha.batch(0, 0)[0], plain.batch(0, 0)[0])
+    assert not torch.equal(wanted.batch(0, 0)[0], plain.batch(0, 0)[0])  # there is something to switch off
+    assert not load_preset("xnas-cifar10").search.augment_val_batches
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += "_local_scalar_dense" in str(func)
-        return func(*args, **(kwargs or {}))
-
-
-def test_departure_13_a_step_reads_one_number_whatever_the_edges_and_opens_no_file(
+def test_departure_13_what_a_step_reads_does_not_grow_with_edges_and_it_opens_no_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    counts = []
-    for nodes in (1, 3):
+    opened: list[object] = []
+    watching = [False]
+    sys.addaudithook(lambda event, args: opened.append(args) if event == "open" and watching[0] else None)
+    reads: Counter[int] = Counter()
+    for nodes in (1, 3):  # two edges per type, and nine
         space = DartsSpace(1, 8, 4, channels=2, cells=3, nodes=nodes, reductions=1, primitives=NAMES)
         model = supergraph(space)
         xnas = prepared(model)
+        xnas.step(TRAIN, VAL)  # whatever torch loads at first use
+        with monkeypatch.context() as patch:
+            for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__"):
+                read = getattr(Tensor, name)
 
-        def refuse(*args: Any, **kwargs: Any) -> None:
-            raise AssertionError("a step opened a file")
+                def count(self: Tensor, *args: Any, read: Any = read, nodes: int = nodes, **kwargs: Any) -> Any:
+                    reads[nodes] += 1
+                    return read(self, *args, **kwargs)
 
-        with monkeypatch.context() as patch, Reads() as reads:
-            patch.setattr("builtins.open", refuse)
+                patch.setattr(Tensor, name, count)
+            watching[0] = True
             xnas.step(TRAIN, VAL)
-        counts.append(reads.count)
-    assert counts == [1, 1]
+            watching[0] = False
+    assert opened == []
+    assert reads[1] == reads[3] == 3  # whether all was finite, and the masks of two types
+    assert not torch.cuda.is_initialized()
 
 
-def test_departure_14_a_weight_step_keeps_what_that_of_darts_keeps() -> None:
-    kept = []
+def alive_after(action: Callable[[], object]) -> int:
+    """Bytes of the tensors that exist now and did not before; weights' gradients and momenta among them."""
+    gc.collect()
+    before = {id(o) for o in gc.get_objects() if type(o) in (Tensor, nn.Parameter)}
+    result = action()
+    gc.collect()
+    new = [o for o in gc.get_objects() if type(o) in (Tensor, nn.Parameter) and id(o) not in before]
+    del result
+    return sum(t.untyped_storage().nbytes() for t in new)
+
+
+def test_departure_14_a_weight_step_keeps_what_that_of_darts_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved, left, hooked = [], [], []
+    register = Tensor.register_hook
+    monkeypatch.setattr(Tensor, "register_hook", lambda self, hook: (hooked.append(hook), register(self, hook))[1])
     for strategy in (Xnas(), Darts()):
         model = supergraph()
         trainer = trained(model, strategy)
         strategy.step(TRAIN, VAL)
+        weight_step(trainer, TRAIN)  # momenta exist
+        trainer.multi_optim.zero_grad()
         stored: dict[int, int] = {}
 
         def pack(t: Tensor, stored: dict[int, int] = stored) -> Tensor:
             stored[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
             return t
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            weight_step(trainer, TRAIN)
-        kept.append(sum(stored.values()))
+        def step(trainer: ArchTrainer = trainer, pack: Any = pack) -> None:
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+                weight_step(trainer, TRAIN)
+
+        left.append(alive_after(step))
+        saved.append(sum(stored.values()))
         assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
-    assert kept[0] <= kept[1]
+    assert saved[0] <= saved[1]
+    assert left[0] <= left[1]
+    assert hooked == []
 
 
-def test_departure_15_the_presets_train_the_weights_as_published() -> None:
-    search = load_preset("xnas-cifar10").search
-    assert (search.epochs, search.batch_size, search.val_ratio) == (50, 96, 0.5)
-    optimizer = search.optimizer
-    assert (optimizer.name, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ("sgd", 0.025, 0.9, 3e-4)
-    assert (optimizer.schedule, search.grad_clip) == ("cosine", 5.0)
-    assert load_preset("xnas-cifar10").strategy.options == {"bound": 1.0, "wipe_out": True}
+@pytest.mark.parametrize("name", ["xnas-cifar10", "xnas-cifar10-eval"])
+def test_departure_15_the_presets_train_the_weights_as_published(name: str) -> None:
+    conf = load_preset(name)
+    assert (conf.search.epochs, conf.search.batch_size, conf.search.val_ratio) == (50, 96, 0.5)
+    assert conf.search.grad_clip == 5.0
+    model = supergraph()
+    trainer = ArchTrainer(conf.search, model, strategy=Xnas())
+    (part,) = trainer.create_multi_optim(trainer.ordinary_params())
+    (group,) = part.optimizer.param_groups
+    assert isinstance(part.optimizer, SGD)
+    assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.025, 0.9, 3e-4, False)
+    assert {id(p) for p in group["params"]} == {id(p) for p in model.weights()}
+    assert isinstance(part.scheduler, torch.optim.lr_scheduler.CosineAnnealingLR)
+    assert (part.scheduler.T_max, part.scheduler.eta_min) == (50, 0.001)
+    assert build_strategy(conf.strategy).__repr__() == "Xnas(bound=1.0, horizon=None, wipe_out=True)"
 
 
 # ------------------------------------------------------------------------------------------------------------ wipe-out
@@ -552,18 +551,6 @@ def test_a_fallen_expert_keeps_its_distance_to_the_leader_of_its_time() -> None:
     eta = torch.tensor([kind.eta for kind in xnas._types], dtype=F64).repeat_interleave(5)
     leader = (before + eta[:, None] * rewards)[:, 1:].amax(1)
     torch.testing.assert_close(after[:, 0], before[:, 0] - leader)
-
-
-def test_equal_final_weights_are_ranked_by_the_share_among_all_experts() -> None:
-    ranks = []
-    for others in ([-9.0, -9.0], [-0.1, -9.0], [-0.1, -0.2]):
-        op, _ = constants(1.0, 2.0)
-        op.log_weights.copy_(torch.tensor([0.0, *others], dtype=F64))
-        op.survivors.copy_(torch.tensor([True, False, False]))
-        ranks.append(op.finalize()[1])
-    assert ranks == sorted(ranks, reverse=True)  # type: ignore[type-var]  # numbers
-    assert len(set(ranks)) == 3
-    assert all(rank == pytest.approx(1.0, abs=1e-8) for rank in ranks)
 
 
 # ------------------------------------------------------------------------------------------------- order of candidates
@@ -607,36 +594,6 @@ def test_permuted_primitives_permute_the_result() -> None:
     assert found[0].clear_trainables().hash() == found[1].clear_trainables().hash()
 
 
-def play(op: XnasOp, rounds: int = 400) -> str:
-    """Let an op predict a constant: the loss is the squared distance to 1. Returns the name of what it chooses."""
-    eta = learning_rate(len(op.names), rounds, 1.0)
-    for t in range(rounds):
-        if not op.computed:
-            break  # nothing is left that could earn
-        with op.reward_pass():
-            ((op(ONES[:1]) - 1.0) ** 2).mean().backward()
-        op.update_alphas(eta, t + 1, rounds, 1.0)
-    return op.names[int(op.log_weights.argmax())]
-
-
-def test_the_best_expert_of_a_planted_game_wins_and_a_dominated_one_changes_nothing() -> None:
-    game, _ = constants(0.2, 0.9)
-    assert play(game) == "constant_1"
-    assert game.survivors.tolist() == [False, True, False]
-    game, _ = constants(0.2, 0.9, -1.0)  # always worse than both
-    assert play(game) == "constant_1"
-
-
-def test_none_never_wins_an_edge() -> None:
-    game, _ = constants(-0.3, -0.1)  # every expert hurts, so none leads
-    assert play(game) == "none"
-    desc, rank = game.finalize()
-    assert rank == 0.0
-    assert isinstance(game.rule, ExpertWeights)
-    assert game.rule.choose(game.arch_params(), [0, 1])[0] == 1  # the lesser evil
-    assert desc.name != "none"
-
-
 # --------------------------------------------------------------------------------------------------------------- state
 
 
@@ -666,8 +623,39 @@ def test_a_resumed_search_takes_the_same_next_step() -> None:
 
 def test_the_state_of_another_horizon_is_refused() -> None:
     ours, theirs = prepared(supergraph()), prepared(supergraph(), Xnas(horizon=700))
-    with pytest.raises(ValueError, match=r"search of 700 validation examples, this one has 600"):
+    with pytest.raises(ValueError, match=r"search of 700 validation examples with bound 1.0; this one has 600 and 1.0"):
         ours.load_state_dict(theirs.state_dict())
+    with pytest.raises(ValueError, match=r"of 600 validation examples with bound 0.5; this one has 600 and 1.0"):
+        ours.load_state_dict(prepared(supergraph(), Xnas(bound=0.5)).state_dict())
+
+
+def test_another_rule_or_another_state_computes_all_candidates_again() -> None:
+    model = supergraph()
+    xnas = prepared(model)
+    early = copy.deepcopy(model.state_dict())
+    expected = supergraph()
+    expected.set_mixing_rule(ExpertWeights())
+    expected.load_state_dict(early)
+    kill(model, xnas, [0, 1])
+    model.load_state_dict(early)
+    torch.testing.assert_close(model(VAL[0])[0], expected(VAL[0])[0])
+    kill(model, xnas, [0, 1])
+    model.set_mixing_rule(Softmax())
+    assert all(op.computed == (0, 1, 2, 3) for op in model.mixed_ops())
+
+
+def test_what_a_lost_step_left_to_be_read_does_not_reach_a_restored_search() -> None:
+    model = supergraph()
+    xnas = prepared(model)
+    saved = copy.deepcopy((model.state_dict(), xnas.state_dict()))
+    xnas._readout.lags = True
+    for log_weights in states(model, "log_weights"):
+        log_weights[2] = -1e6  # falls in the step that is lost
+    xnas.step(TRAIN, VAL)
+    model.load_state_dict(saved[0])
+    xnas.load_state_dict(saved[1])
+    xnas.check()
+    assert all(op.computed == (0, 1, 2, 3) for op in model.mixed_ops())
 
 
 def test_prepare_starts_afresh() -> None:
@@ -710,9 +698,19 @@ def test_reading_one_step_late_changes_nothing_that_is_learnt() -> None:
             weight_step(trainer, TRAIN)
     for trainer in trainers:
         trainer.strategy.check()
-    assert torch.equal(table(prompt), table(late))
     assert not table(prompt, "survivors").all()
     assert [op.computed for op in prompt.mixed_ops()] == [op.computed for op in late.mixed_ops()]
+    # The fallen took part in one more weight step, with weight 0: only what is theirs may differ.
+    fallen = {
+        f"cells.{c}.nodes.{n}.{e}.op.candidates.{k}."
+        for c, cell in enumerate(prompt.typed_cells())
+        for n, node in enumerate(cell.node_edges())
+        for e, edge in enumerate(node)
+        for k in range(len(NAMES))
+        if not entry(edge.op.arch_params(), "survivors")[k]  # type: ignore[union-attr,operator,index]  # a mixed op
+    }
+    for name in different(snapshot(prompt), snapshot(late)):
+        assert any(name.startswith(part) for part in fallen), name
 
 
 # ----------------------------------------------------------------------------------------------------------- bad inputs
@@ -785,129 +783,48 @@ def test_a_bound_that_is_not_positive_is_refused(bound: float) -> None:
 
 @pytest.mark.parametrize("horizon", [0, -5])
 def test_a_horizon_below_one_is_refused(horizon: int) -> None:
-    with pytest.raises(ValueError, match=r"horizon must be at least 1 validation example"):
+    with pytest.raises(ValueError, match=r"horizon in validation examples must be at least 1"):
         Xnas(horizon=horizon)
 
 
-def test_a_model_without_a_choice_or_with_another_rule_is_refused() -> None:
-    model = supergraph()
-    found = Model(Finalizers().finalize_model(model).clear_trainables())
+@pytest.mark.parametrize("horizon", [1.5, True, "1e6"])
+def test_a_horizon_that_is_no_whole_number_is_refused(horizon: Any) -> None:
+    with pytest.raises(TypeError, match=r"horizon in validation examples must be a whole number, got"):
+        Xnas(horizon=horizon)
+
+
+def test_a_model_without_a_choice_is_refused() -> None:
+    found = Model(Finalizers().finalize_model(supergraph()).clear_trainables())
     with pytest.raises(ValueError, match="nothing to search"):
         Xnas().prepare(found, Loss(found), sgd(found), schedule=LONG)
-    with pytest.raises(ValueError, match=r"mixes by Softmax, not by expert weights; call model.set_mixing_rule"):
-        Xnas().prepare(model, Loss(model), sgd(model), schedule=LONG)
 
 
-def test_log_weights_of_low_precision_are_refused() -> None:
+def test_log_weights_are_exact_whatever_the_precision_of_the_network() -> None:
     model = supergraph()
     model.set_mixing_rule(ExpertWeights())
-    with pytest.raises(ValueError, match=r"log-weights are torch.bfloat16, .* before its mixing rule is set"):
-        prepared(model.bfloat16())
+    model.half().float()
+    prepared(model)
+    assert {t.dtype for t in states(model, "log_weights")} == {F64}
+    assert {t.dtype for t in model.mixing_weights() if t is not None} == {torch.float32}
+
+
+def test_under_autocast_the_rewarded_network_computes_in_the_precision_of_the_trained_one() -> None:
+    model = supergraph().float()
+    xnas = prepared(model)
+    seen: list[list[torch.dtype]] = []
+    for op in model.mixed_ops():
+        op.register_forward_hook(lambda m, i, out: seen[-1].append(out.dtype))
+    x, y = VAL[0].float(), VAL[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        seen.append([])
+        model(x)
+        seen.append([])
+        gradients = xnas._gradients(x, y)
+    assert seen[0] == seen[1]
+    assert set(seen[0]) == {torch.bfloat16}
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_a_penalty_on_alphas_is_refused() -> None:
     with pytest.raises(ValueError, match="l1_alphas acts on parameters that Xnas does not have"):
         ArchTrainer(TrainConf(epochs=1, l1_alphas=0.1), supergraph(), strategy=Xnas())
-
-
-# -------------------------------------------------------------------------------------------------------- the single op
-
-
-def test_the_op_starts_with_equal_weights_and_all_alive() -> None:
-    op, _ = constants(1.0, 2.0)
-    assert op.log_weights.tolist() == [0.0, 0.0, 0.0]
-    assert op.log_weights.dtype == F64
-    assert op.survivors.tolist() == [True, True, True]
-    assert list(op.parameters()) == []
-    assert sorted(op.state_dict()) == ["log_weights_arch_param", "survivors_arch_param"]
-    assert not op.can_drop_path()
-    assert [round(weight, 6) for _, weight in op.ops()] == [0.333333] * 3
-
-
-def test_the_op_has_the_primitives_of_the_literature() -> None:
-    op = XnasOp(OpDesc("xnas_op", Params(conv=ConvMacroParams(2, 2), stride=1)), None, False)
-    assert len(op.names) == 8
-    assert op.names[-1] == "none"
-    assert op.names == XnasOp.PRIMITIVES
-
-
-def test_the_op_shares_its_state() -> None:
-    op, registry = constants(1.0, 2.0)
-    other = XnasOp(op.desc, op.arch_params(), False, registry=registry)
-    assert other.log_weights is op.log_weights
-    assert list(other.state_dict()) == []
-    short = XnasOp(
-        OpDesc("xnas_op", op.desc.params.replace(primitives=("constant_0", "none"))), None, False, registry=registry
-    )
-    with pytest.raises(ValueError, match=r"shared log_weights have shape \(2,\), but the edge has 3 candidates"):
-        XnasOp(op.desc, short.arch_params(), False, registry=registry)
-
-
-def test_the_op_adds_the_rewards_of_the_other_cells_before_the_wipe_out() -> None:
-    op, registry = constants(1.0, 2.0)
-    other = XnasOp(op.desc, op.arch_params(), False, registry=registry)
-    for each, factor in ((op, -0.1), (other, 0.03)):
-        with each.reward_pass():
-            (factor * each(ONES)).sum().backward()
-    op.update_alphas(0.5, 4, 100, 1.0, others=[other])
-    gained = 0.5 * 8 * 0.07 * torch.tensor([1.0, 2.0, 0.0], dtype=F64)  # 2 examples of 4 pixels
-    torch.testing.assert_close(op.log_weights, gained - gained.max())
-
-
-def test_the_op_does_not_compute_the_fallen() -> None:
-    op, _ = constants(0.5, 1.0)
-    play(op)
-    calls = [candidate.calls for candidate in op.candidates if isinstance(candidate, Constant)]
-    assert torch.equal(op(ONES), ONES)
-    assert [c.calls for c in op.candidates if isinstance(c, Constant)] == [calls[0], calls[1] + 1]
-    assert [weight for _, weight in op.ops()] == [0.0, 1.0, 0.0]
-
-
-def test_the_op_refuses_an_update_without_rewards_and_bad_numbers() -> None:
-    op, _ = constants(1.0, 2.0)
-    with pytest.raises(RuntimeError, match=r"no rewards were gathered: .* inside reward_pass"):
-        op.update_alphas(0.1, 1, 10, 1.0)
-    with op.reward_pass():
-        op(ONES).sum().backward()
-    for arguments, message in (
-        ((0.1, 11, 10, 1.0), r"round 11 is outside the horizon of 10 rounds"),
-        ((0.0, 2, 10, 1.0), r"eta must be positive"),
-        ((0.1, 2, 10, 0.0), r"grad_clip bounds the rewards and must be positive"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            op.update_alphas(*arguments)
-        assert op.log_weights.tolist() == [0.0, 0.0, 0.0]
-    op.update_alphas(0.1, 2, 10, 1.0)
-    with pytest.raises(RuntimeError, match="no rewards were gathered"):
-        op.update_alphas(0.1, 2, 10, 1.0)
-
-
-def test_the_op_refuses_rewards_that_are_not_finite() -> None:
-    op, _ = constants(1.0, 2.0)
-    with op.reward_pass():
-        (op(ONES) * math.inf).sum().backward()
-    with pytest.raises(ValueError, match="not finite; the update is refused"):
-        op.update_alphas(0.1, 2, 10, 1.0)
-    assert op.log_weights.tolist() == [0.0, 0.0, 0.0]
-
-
-def test_the_op_refuses_another_rule() -> None:
-    op, _ = constants(1.0, 2.0)
-    with pytest.raises(ValueError, match=r"xnas_op learns by expert advice and cannot mix by Softmax"):
-        op.use_rule(Softmax())
-
-
-def test_the_rule_replaces_alphas_and_gives_them_back_afresh() -> None:
-    model = supergraph()
-    moved: Callable[[], list[str]] = lambda: [n for n in model.state_dict() if "arch_param" in n]  # noqa: E731
-    assert all(name.endswith("alphas_arch_param") for name in moved())
-    model.set_mixing_rule(ExpertWeights())
-    assert not list(model.all_owned().param_by_kind())
-    assert sorted({name.rpartition(".")[2] for name in moved()}) == ["log_weights_arch_param", "survivors_arch_param"]
-    again = copy.deepcopy(model)
-    assert (
-        again.typed_cells()[2].mixed_ops()[0].arch_params()["survivors"]
-        is (again.typed_cells()[0].mixed_ops()[0].arch_params()["survivors"])
-    )
-    model.set_mixing_rule(Softmax())
-    assert len(list(model.all_owned().param_by_kind("alphas"))) == 10

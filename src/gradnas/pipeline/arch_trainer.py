@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -26,13 +26,16 @@ class ArchTrainer(Trainer):
         conf_train: Settings of the weight training.
         model: The supergraph, on its device.
         checkpoint: Where to save and from where to go on; None does neither.
-        strategy: How the architecture learns; by default first-order DARTS.
+        strategy: How the architecture learns; by default :attr:`strategy_class` with its own defaults, here first-order
+            DARTS.
         finalizers: Which architecture the logs call the present one.
         phase: Name of this run in the metrics.
         seed: Of the run.
         listener: Told of progress.
         alpha_log: Told of the architecture parameters after each epoch.
     """
+
+    strategy_class: ClassVar[type[MetaOptimizer]] = Darts
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class ArchTrainer(Trainer):
         listener: Listener | None = None,
         alpha_log: AlphaLog | None = None,
     ) -> None:
-        self.strategy = strategy if strategy is not None else Darts()
+        self.strategy = strategy if strategy is not None else self.strategy_class()
         model.set_mixing_rule(self.strategy.mixing_rule)  # before anyone looks at the parameters: it may replace some
         super().__init__(conf_train, model, checkpoint, phase=phase, seed=seed, listener=listener)
         self.supergraph = model

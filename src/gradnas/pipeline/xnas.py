@@ -1,21 +1,22 @@
 """XNAS under the names of the systems before: builder, trainer and runner, thin over the general ones."""
 
+import os
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from gradnas.arch import ModelDescConf
-from gradnas.config import ComponentConf, build_space, build_strategy
+from gradnas.config import build_strategy
+from gradnas.data import DataLoaders
 from gradnas.ops import ArchParams, CompositeFactory
 from gradnas.pipeline.arch_trainer import ArchTrainer
-from gradnas.pipeline.experiment import dataset_conf
 from gradnas.pipeline.experiment_runner import ExperimentRunner
 from gradnas.spaces import DartsSpace
 from gradnas.strategies import MetaOptimizer, Xnas, XnasOp
-from gradnas.supergraph import Model
-from gradnas.training import CheckPoint, OptimConf, TrainConf
+from gradnas.training import Listener, OptimConf
 
 
 class XnasModelDescBuilder(DartsSpace):
@@ -37,32 +38,22 @@ _XNAS_OP = CompositeFactory(
 
 
 class XnasArchTrainer(ArchTrainer):
-    """:class:`ArchTrainer` whose strategy is :class:`gradnas.strategies.Xnas`.
+    """:class:`ArchTrainer` for XNAS, by default with the settings of the paper. TypeError for another strategy."""
 
-    Args:
-        conf_train: Settings of the weight training.
-        model: The supergraph, on its device.
-        checkpoint: Where to save and from where to go on; None does neither.
-        strategy: By default XNAS with the settings of the paper.
-        settings: The other arguments of :class:`ArchTrainer`.
+    strategy_class: ClassVar[type[MetaOptimizer]] = Xnas
 
-    Raises:
-        TypeError: For another strategy.
-    """
+    def pre_fit(self, data_loaders: DataLoaders) -> None:
+        """Bind the strategy: rounds and learning rates of each cell type follow from the schedule that really runs.
 
-    def __init__(
-        self,
-        conf_train: TrainConf,
-        model: Model,
-        checkpoint: CheckPoint | None = None,
-        *,
-        strategy: MetaOptimizer | None = None,
-        **settings: Any,
-    ) -> None:
-        strategy = strategy if strategy is not None else Xnas()
-        if not isinstance(strategy, Xnas):
-            raise TypeError(f"XnasArchTrainer trains by Xnas, got {strategy!r}. Use ArchTrainer for other strategies.")
-        super().__init__(conf_train, model, checkpoint, strategy=strategy, **settings)
+        Raises:
+            TypeError: When the strategy is not XNAS.
+            ValueError: Without validation batches, or for a horizon shorter than the search.
+        """
+        if not isinstance(self.strategy, Xnas):
+            raise TypeError(
+                f"XnasArchTrainer trains by Xnas, got {self.strategy!r}. Use ArchTrainer for other strategies."
+            )
+        super().pre_fit(data_loaders)
 
     def create_optimizer(self, conf_optim: OptimConf, params: Iterable[Parameter]) -> Optimizer:
         """The optimizer of the ordinary parameters among these; architecture parameters are left out."""
@@ -71,25 +62,43 @@ class XnasArchTrainer(ArchTrainer):
 
 
 class XnasExperimentRunner(ExperimentRunner):
-    """Search and evaluation from a configuration file whose strategy is ``xnas`` and whose space is ``darts``."""
+    """Search and evaluation from a configuration file whose strategy is ``xnas`` and whose space is ``darts``.
 
-    def model_desc_builder(self) -> XnasModelDescBuilder:
-        """The DARTS space of the configuration with ``xnas_op``. ValueError for another space."""
-        if self.conf.space.name != "darts":
-            raise ValueError(
-                f"XnasExperimentRunner searches the space 'darts', the configuration says {self.conf.space.name!r}. "
-                "Use ExperimentRunner with strategy.name 'xnas' for other spaces."
-            )
-        kind = f"{XnasModelDescBuilder.__module__}.{XnasModelDescBuilder.__qualname__}"
-        space = build_space(ComponentConf(name=kind, options=self.conf.space.options), dataset_conf(self.context.data))
-        assert isinstance(space, XnasModelDescBuilder)
-        return space
+    Arguments are those of :class:`ExperimentRunner`. The folders record :class:`XnasModelDescBuilder` as the space.
 
-    def trainer_class(self) -> type[XnasArchTrainer]:
-        """:class:`XnasArchTrainer`. ValueError when the configuration names another strategy."""
+    Raises:
+        ValueError: For another strategy or space, beside what :class:`ExperimentRunner` refuses.
+    """
+
+    def __init__(
+        self,
+        config_filename: str | os.PathLike[str],
+        base_name: str,
+        clean_expdir: bool = False,
+        *,
+        out: str | os.PathLike[str] = "runs",
+        listener: Listener | None = None,
+    ) -> None:
+        super().__init__(config_filename, base_name, clean_expdir, out=out, listener=listener)
         if not isinstance(build_strategy(self.conf.strategy), Xnas):
             raise ValueError(
                 f"XnasExperimentRunner searches by XNAS, the configuration says {self.conf.strategy.name!r}. "
                 "Set strategy.name to 'xnas', or use ExperimentRunner."
             )
+        builder = f"{XnasModelDescBuilder.__module__}.{XnasModelDescBuilder.__qualname__}"
+        if self.conf.space.name not in ("darts", builder):
+            raise ValueError(
+                f"XnasExperimentRunner searches the space 'darts', the configuration says {self.conf.space.name!r}. "
+                "Use ExperimentRunner with strategy.name 'xnas' for other spaces."
+            )
+        self.conf = replace(self.conf, space=replace(self.conf.space, name=builder))
+
+    def model_desc_builder(self) -> XnasModelDescBuilder:
+        """The DARTS space of the configuration with ``xnas_op``."""
+        space = super().model_desc_builder()
+        assert isinstance(space, XnasModelDescBuilder)
+        return space
+
+    def trainer_class(self) -> type[XnasArchTrainer]:
+        """:class:`XnasArchTrainer`."""
         return XnasArchTrainer

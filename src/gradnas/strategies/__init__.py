@@ -8,7 +8,7 @@ from gradnas.strategies.base import SearchSchedule as SearchSchedule
 from gradnas.strategies.darts import Darts as Darts
 from gradnas.strategies.random_search import RandomSearch as RandomSearch
 from gradnas.strategies.xnas import Xnas as Xnas
-from gradnas.strategies.xnas import XnasOp as XnasOp
+from gradnas.strategies.xnas_op import XnasOp as XnasOp
 
 Strategy = MetaOptimizer | RandomSearch
 """Whatever ``gradnas.search`` accepts as a strategy."""

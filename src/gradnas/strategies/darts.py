@@ -25,6 +25,11 @@ from gradnas.strategies.base import Batch, BatchLoss, LossFn, MetaOptimizer, Sea
 from gradnas.strategies.unrolled import Gradient, SgdStep, unrolled_gradient
 from gradnas.supergraph import ArchModule, Model, fixed, same_random_draws, untouched_statistics
 
+NOTHING_TO_LEARN = (
+    "the model has no architecture parameter that a gradient could move, so there is nothing to search: it has no edge "
+    "with a choice, or another strategy's mixing rule."
+)
+
 
 class Darts(MetaOptimizer):
     """First- or second-order DARTS.
@@ -86,11 +91,10 @@ class Darts(MetaOptimizer):
     ) -> None:
         self._model, self._loss, self._chunks = model, loss, chunks
         self._weights = list(model.weights())
-        owned = model.all_owned()
-        self._names = list(owned)
-        self._alphas = list(owned.param_by_kind())
+        learnt = {name: value for name, value in model.all_owned().items() if isinstance(value, Parameter)}
+        self._names, self._alphas = list(learnt), list(learnt.values())
         if not self._alphas:
-            raise ValueError("the model has no edge with a choice, so there is nothing to search.")
+            raise ValueError(NOTHING_TO_LEARN)
         self._weight_optimizer = weight_optimizer
         if self.order == 2:
             SgdStep.of(weight_optimizer, self._weights)  # refuse now rather than at the first step
@@ -180,9 +184,11 @@ def hypergradient(
 
     Raises:
         FloatingPointError: When the result, or the validation gradient of the weights, is not finite.
-        ValueError: When the number of buffers is not that of the weights.
+        ValueError: When the number of buffers is not that of the weights, or nothing could be learnt.
     """
     weights, alphas = list(ArchModule.nonarch_params(model, True)), list(model.all_owned().param_by_kind())
+    if not alphas:
+        raise ValueError(NOTHING_TO_LEARN)
     if momentum_buffers is not None and len(momentum_buffers) != len(weights):
         raise ValueError(f"expected {len(weights)} momentum buffers, one per weight, got {len(momentum_buffers)}.")
     step = SgdStep.uniform(len(weights), lr=lr, momentum=momentum, weight_decay=weight_decay, buffers=momentum_buffers)

@@ -8,7 +8,7 @@ With log-weights l = ln v, rounds t = 1 … T and rewards bounded to [-L, L]:
     eta = sqrt(2 ln N / (T L^2))                                the minimizer of ln N / eta + eta T L^2 / 2
 
 Deviations: log-weights instead of weights, shifted so that the leader of an edge has 0 (only differences matter), and a
-slack of rounding size in the comparison, so that no tie is broken by rounding. Late wipe-out is as safe as early.
+slack of rounding size in the comparison, so that rounding decides no tie. Late wipe-out is as safe as early.
 Reference test: ``tests/strategies/test_expert_advice.py``.
 Shape suffixes: E edges of a cell type, N experts per edge, C cells of the type, B examples.
 """
@@ -18,7 +18,8 @@ import math
 import torch
 from torch import Tensor
 
-# Relative; the sums of rewards of two experts that tie may differ by this much in either order of addition.
+# Of the farthest that two log-weights can be apart in the whole game: what rounding may leave of a tie when experts
+# that were far apart draw level again. Orders of magnitude above rounding, below anything that means something.
 _SLACK = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
@@ -48,7 +49,7 @@ def expert_update(
 
     Raises:
         ValueError: For no experts, shapes that differ, an edge without an active expert, ``eta`` or ``bound`` not
-            positive, ``t`` not in 0 … ``horizon``, or rewards that are not finite, naming the first.
+            positive, ``t`` not in 0 … ``horizon``, or rewards or log-weights that are not finite, naming the first.
     """
     if log_v.dim() != 2 or log_v.shape[1] < 1 or log_v.dtype not in _SLACK:
         raise ValueError(
@@ -68,16 +69,25 @@ def expert_update(
             f"round {t} is outside the horizon of {horizon} rounds. The wipe-out is safe only if no more rounds come "
             "than were announced: count the horizon from the schedule that really runs."
         )
-    finite = rewards.isfinite() | ~active
-    if not finite.all():
-        edge, expert = (~finite).nonzero()[0].tolist()
-        raise ValueError(
-            f"the reward of expert {expert} on edge {edge} is {rewards[edge, expert].item()}; the step is refused and "
-            "nothing was changed. Look for a loss that is not finite."
-        )
+    for what, values in (("reward", rewards), ("log-weight", log_v)):
+        finite = values.isfinite() | ~active
+        if not finite.all():
+            edge, expert = (~finite).nonzero()[0].tolist()
+            raise ValueError(
+                f"the {what} of expert {expert} on edge {edge} is {values[edge, expert].item()}; the step is refused "
+                "and nothing was changed. Look for a loss that is not finite."
+            )
     if not active.any(dim=1).all():
         raise ValueError(f"edge {int((~active.any(dim=1)).nonzero()[0])} has no active expert left.")
-    return updated(log_v, active, rewards, eta=eta, margin=wipe_out_margin(eta, bound, t, horizon))
+    new_log_v, survivors = updated(
+        log_v, active, rewards, eta=eta, margin=wipe_out_margin(eta, bound, t, horizon, log_v.dtype)
+    )
+    if not new_log_v.isfinite().all():
+        raise ValueError(
+            f"rewards of up to {float(rewards.abs().max()):g} exceed the range of {log_v.dtype}; the step is refused. "
+            "Bound the reward of every round, see bounded_rewards."
+        )
+    return new_log_v, survivors
 
 
 def updated(log_v: Tensor, active: Tensor, rewards: Tensor, *, eta: float, margin: float) -> tuple[Tensor, Tensor]:
@@ -88,19 +98,22 @@ def updated(log_v: Tensor, active: Tensor, rewards: Tensor, *, eta: float, margi
         active: Experts that were not wiped out, bool of shape (E, N).
         rewards: Sum of the bounded rewards of this step, shape (E, N).
         eta: Learning rate.
-        margin: How far below the leader an expert survives; infinite switches wipe-out off.
+        margin: How far below the leader an expert survives, see :func:`wipe_out_margin`; infinite switches wipe-out
+            off.
     """
     gains = torch.where(active, rewards.to(log_v.dtype), 0.0)
     raised = log_v + eta * gains
     leader = torch.where(active, raised, -math.inf).amax(dim=1, keepdim=True)
     centered = raised - leader
-    slack = _SLACK[log_v.dtype] * (1.0 + centered.abs())
-    return centered, active & (centered >= -margin - slack)
+    return centered, active & (centered >= -margin)
 
 
-def wipe_out_margin(eta: float, bound: float, t: int, horizon: int) -> float:
-    """2 eta L (T - t): how much the distance of two log-weights can still shrink in the rounds that remain."""
-    return 2.0 * eta * bound * (horizon - t)
+def wipe_out_margin(eta: float, bound: float, t: int, horizon: int, dtype: torch.dtype) -> float:
+    """2 eta L (T - t): how much the distance of two log-weights can still shrink in the rounds that remain.
+
+    A slack is added for the rounding of log-weights of this dtype.
+    """
+    return 2.0 * eta * bound * (horizon - t) + _SLACK[dtype] * (1.0 + 2.0 * eta * bound * horizon)
 
 
 def learning_rate(experts: int, horizon: int, bound: float) -> float:
@@ -135,8 +148,13 @@ def bounded_rewards(gradients: Tensor, bound: float) -> Tensor:
     Returns:
         Tensor of shape (E, N) in float64 where the device has it. NaN stays NaN; an infinite gradient counts as the
         bound, so look at the gradients to refuse a step.
+
+    Raises:
+        ValueError: For a bound that is not positive.
     """
-    return -gradients.clamp(-bound, bound).sum(dim=(0, 3), dtype=exact_dtype(gradients.device))
+    if not (math.isfinite(bound) and bound > 0):
+        raise ValueError(f"bound must be positive and finite, got {bound}.")
+    return -gradients.to(exact_dtype(gradients.device)).clamp(-bound, bound).sum(dim=(0, 3))
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:

@@ -6,7 +6,7 @@ Reference test: ``tests/supergraph/test_mixed_op.py::test_equals_weighted_sum_of
 """
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -71,27 +71,43 @@ class MixedOp(Op):
                     f"{list(self.names)}. Cells of one type need the same candidates."
                 )
 
-    def use_rule(self, rule: MixingRule, shared: ArchParams | None = None) -> None:
-        """Mix by this rule from now on.
+    def use_rule(self, rule: MixingRule, shared: ArchParams | None = None, *, afresh: bool = False) -> None:
+        """Mix by this rule from now on, and compute all candidates again.
 
         Args:
             rule: The rule. Parameters of other kinds than it learns are replaced by fresh ones of its own.
             shared: Parameters of the edge that owns them, when that is another one.
+            afresh: Replace parameters in any case.
         """
-        self.rule = rule
+        self.rule, self.computed = rule, self._choices
         if shared is not None:
             self.release_arch_params()
             self._take(shared)
             return
         held = self.arch_params()
-        if tuple(held) != rule.entries:
+        if afresh or tuple(held) != rule.entries:
             device = entry(held, next(iter(held))).device
             self.release_arch_params()
             self.create_arch_params(rule.initial(len(self.names), device))
 
     def compute_only(self, wanted: Sequence[bool]) -> None:
-        """Call these candidates only, one truth value per candidate; the weight of the others must be exactly 0."""
+        """Call these candidates only; the mixing weights of the others must be exactly 0.
+
+        A loaded state or another rule ends it.
+
+        Args:
+            wanted: One truth value per candidate.
+
+        Raises:
+            ValueError: When nothing is wanted.
+        """
+        if len(wanted) != len(self.names) or not any(wanted):
+            raise ValueError(f"expected {len(self.names)} truth values, one of them true at least, got {list(wanted)}.")
         self.computed = tuple(k for k in self._choices if wanted[k])
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.computed = self._choices  # who may be left out follows from the state that is replaced now
+        super()._load_from_state_dict(*args, **kwargs)
 
     @property
     def alphas(self) -> Tensor:
@@ -134,10 +150,13 @@ class MixedOp(Op):
         columns = weights.unbind(-1)
         if weights.dim() == 2:
             columns = tuple(column.view(-1, 1, 1, 1) for column in columns)
-        first, *others = self.computed
-        y = columns[first] * self.candidates[first](x)
-        for k in others:
-            y = torch.addcmul(y, columns[k], self.candidates[k](x))
+        y: Tensor | None = None
+        for k in self.computed:
+            out = self.candidates[k](x)
+            # A number leaves the precision of the outputs as autocast chose it; one per example would raise it.
+            weight = columns[k] if weights.dim() == 1 else columns[k].to(out.dtype)
+            y = weight * out if y is None else torch.addcmul(y, weight, out)
+        assert y is not None
         return y
 
     def ops(self) -> Iterator[tuple[Op, float]]:

@@ -118,13 +118,18 @@ class Model(ArchModule):
         """The operation weights: every parameter that is not an architecture parameter."""
         return self.nonarch_params(recurse=True)
 
-    def set_mixing_rule(self, rule: MixingRule) -> None:
-        """Make every mixed op use this rule; each type's first cell owns what it learns, the others share it."""
+    def set_mixing_rule(self, rule: MixingRule, *, afresh: bool = False) -> None:
+        """Make every mixed op use this rule; each type's first cell owns what it learns, the others share it.
+
+        Args:
+            rule: The rule. Architecture parameters that are not those it learns are replaced by fresh ones.
+            afresh: Replace them in any case.
+        """
         for cell in self.typed_cells():
             owner = self.cells[cell.desc.trainables_from]
             assert isinstance(owner, Cell)
             for op, owned in zip(cell.mixed_ops(), owner.mixed_ops(), strict=True):
-                op.use_rule(rule, None if cell is owner else owned.arch_params())
+                op.use_rule(rule, None if cell is owner else owned.arch_params(), afresh=afresh)
 
     def drop_path_prob(self, p: float) -> None:
         """Set the drop-path probability, 0 <= p < 1; a model built without drop path ignores it."""
