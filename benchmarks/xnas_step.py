@@ -2,9 +2,10 @@
 
     python benchmarks/xnas_step.py [--batch 16] [--channels 16] [--cells 8] [--repeats 5] [--device cpu]
 
-Writes ``benchmarks/results/xnas_step_<device>.json``. The steps alternate in one run; each ratio is of two neighbours.
-Survivors are set by hand, on every edge the same number: the first ones in the order of the primitives, so that what is
-left when few are left is cheap (pooling, skip); the second column of numbers keeps the last ones, convolutions.
+Writes ``benchmarks/results/xnas_step_<device>.json``. In each repeat one step of DARTS is followed by one of XNAS for
+every number of survivors; each time is divided by that of DARTS in the same repeat. Survivors are set by hand, the same
+on every edge. Operations differ much in cost, so there are two series: keeping the first primitives (pooling and skip
+come first), and keeping the last ones before ``none`` (convolutions).
 """
 
 import torch
@@ -14,48 +15,47 @@ import gradnas as gn
 from gradnas.strategies import Xnas
 from gradnas.supergraph.mixing import entry
 
-SURVIVORS = (8, 6, 4, 2, 1)
+CASES = {
+    "all 8 experts": range(8),
+    **{f"{n} cheap ones": range(n) for n in (6, 4, 2, 1)},
+    **{f"{n} convolutions": range(7 - n, 7) for n in (4, 2, 1)},
+}
 
 
 def keep(step: OneStep, alive: range) -> None:
-    """Let only these experts of every edge live; ``none``, the last one, counts as one."""
-    masks = []
+    """Let only these experts of every edge live, in the way of a resumed search: its masks are in the model."""
     for cell in step.model.owner_cells():
-        masks.append([entry(op.arch_params(), "survivors") for op in cell.mixed_ops()])
-        for mask in masks[-1]:
+        for op in cell.mixed_ops():
+            mask = entry(op.arch_params(), "survivors")
             mask.copy_(torch.tensor([k in alive for k in range(len(mask))]))
-    assert isinstance(step.strategy, Xnas)
-    step.strategy._drop_fallen(masks)
+    step.strategy.load_state_dict(step.strategy.state_dict())
 
 
 def main() -> None:
     args = parser(__doc__).parse_args()
-    darts = OneStep(gn.strategies.Darts(order=1), args)
-    xnas = OneStep(Xnas(), args)
-    cases = {
-        **{f"{n} first": range(n) for n in SURVIVORS},
-        **{f"{n} last but none": range(7 - n, 7) for n in SURVIVORS[1:]},
-    }
-    darts_s: list[float] = []
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    ratios: dict[str, list[float]] = {name: [] for name in cases}
+    darts, xnas = OneStep(gn.strategies.Darts(order=1), args), OneStep(Xnas(), args)
+    reference: list[float] = []
+    seconds: dict[str, list[float]] = {name: [] for name in CASES}
     for repeat in range(args.repeats + 1):
-        for name, alive in cases.items():
-            reference = darts.run() if name == next(iter(cases)) else darts_s[-1] if darts_s else 1.0
+        once = {"darts": darts.run()}
+        for name, alive in CASES.items():
             keep(xnas, alive)
-            elapsed = xnas.run()
-            if repeat > 0:  # the first one warms up
-                if name == next(iter(cases)):
-                    darts_s.append(reference)
-                seconds[name].append(elapsed)
-                ratios[name].append(elapsed / darts_s[-1])
+            once[name] = xnas.run()
+        if repeat > 0:  # the first one warms up
+            reference.append(once["darts"])
+            for name, values in seconds.items():
+                values.append(once[name])
+    shares = {
+        name: spread([own / other for own, other in zip(values, reference, strict=True)])
+        for name, values in seconds.items()
+    }
     result = {
         "what": "one XNAS search step in seconds against one first-order DARTS step, plain execution",
         "settings": vars(args),
         "n": args.repeats,
-        "darts_order_1_s": spread(darts_s),
+        "darts_order_1_s": spread(reference),
         "survivors_per_edge": {
-            name: {"seconds": spread(seconds[name]), "of_darts": spread(ratios[name])} for name in cases
+            name: {"seconds": spread(values), "of_darts": shares[name]} for name, values in seconds.items()
         },
         "bar": "at most 1.15 times first-order DARTS with all experts, less as experts fall",
         "machine": machine(),
@@ -63,11 +63,10 @@ def main() -> None:
     target = write_result(f"xnas_step_{args.device.split(':')[0]}", result)
     used = result["machine"]
     print(f"{used['gpu'] or used['processor']}, {used['threads']} threads, torch {torch.__version__}, n={args.repeats}")
-    print(f"first-order DARTS      {spread(darts_s)['median']:7.3f} s/step")
-    for name in cases:
-        share = spread(ratios[name])
+    print(f"first-order DARTS     {spread(reference)['median']:7.3f} s/step")
+    for name, share in shares.items():
         print(
-            f"XNAS, {name:<16} {spread(seconds[name])['median']:7.3f} s/step   of DARTS {share['median']:5.2f}"
+            f"XNAS, {name:<15} {spread(seconds[name])['median']:7.3f} s/step   of DARTS {share['median']:5.2f}"
             f"   ({share['min']:.2f} to {share['max']:.2f})"
         )
     print(f"-> {target}")
