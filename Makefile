@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 RUN_FOLDER ?=
+DATA ?=
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types imports unit bench format clean
+.PHONY: help demo test lint types imports unit bench table format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +43,10 @@ unit: $(VENV)/.installed-dev ## the tests; for a part: make unit ARGS="tests/arc
 
 bench: $(VENV)/.installed ## run the step benchmarks
 	@for script in benchmarks/*_step.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+table: $(VENV)/.installed ## all strategies at equal budget, 3 seeds: make table DATA=file.npz (an hour)
+	@test -n '$(DATA)' || { echo "make table needs a data set: make table DATA=path/to/set.npz" >&2; exit 2; }
+	$(BIN)/python benchmarks/strategies_table.py --data '$(DATA)'
 
 format: $(VENV)/.installed-dev ## let ruff repair and format the source
 	$(BIN)/ruff check --fix .
