@@ -484,8 +484,29 @@ def test_run_does_everything_that_the_configuration_asks_for(tmp_path: Path) -> 
         ({"search": SearchConf(batch_size=10**5)}, r"search\.batch_size=100000"),
         ({"space": ComponentConf(options={"cels": 3})}, "cels"),
         ({"data": DataConf(source=None)}, "given in Python"),
+        (
+            {"strategy": ComponentConf(name="xnas"), "search": SearchConf(l1_alphas=0.1)},
+            "l1_alphas acts on parameters that Xnas does not have",
+        ),
+        (
+            {"strategy": ComponentConf(name="xnas", options={"horizon": 7})},
+            r"horizon=7 is shorter than the search, which will draw 8 validation examples",
+        ),
+        (
+            {"retrain": RetrainConf(epochs=1, batch_size=8, channels=2, cells=3, policy="autoaugment")},
+            "policy='autoaugment' needs RGB images",
+        ),
     ],
-    ids=["large batch", "too few cells", "large search batch", "unknown option", "no data"],
+    ids=[
+        "large batch",
+        "too few cells",
+        "large search batch",
+        "unknown option",
+        "no data",
+        "penalty without alphas",
+        "short horizon",
+        "policy for other images",
+    ],
 )
 def test_run_that_would_fail_late_is_refused_before_anything_is_written(
     tmp_path: Path, changes: dict[str, Any], message: str

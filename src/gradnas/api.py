@@ -28,12 +28,14 @@ from gradnas.pipeline import (
     Experiment,
     RunContext,
     RunFolder,
+    check_penalty,
     dataset_conf,
     load_source,
     load_weights,
     prepare,
     progress_listener,
     resolve_device,
+    search_schedule,
 )
 from gradnas.spaces import ModelDescBuilder, with_changes
 from gradnas.strategies import MetaOptimizer, Strategy
@@ -368,6 +370,9 @@ def _refuse_early(experiment: Experiment, *, search: bool = True) -> None:
                 "Set val_ratio above 0 or give a validation set."
             )
         _check_batches(conf.search, context, "search")
+        if isinstance(strategy, MetaOptimizer):
+            check_penalty(conf.search, strategy)
+            strategy.check_schedule(search_schedule(conf.search, context.loaders(conf.search, "search", test=False)))
     if conf.retrain.epochs > 0:
         large = conf.retrain
         space.build(

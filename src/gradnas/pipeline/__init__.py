@@ -1,6 +1,8 @@
 """Phases strung together: the run folder, the search, the retraining, the whole run."""
 
 from gradnas.pipeline.arch_trainer import ArchTrainer as ArchTrainer
+from gradnas.pipeline.arch_trainer import check_penalty as check_penalty
+from gradnas.pipeline.arch_trainer import search_schedule as search_schedule
 from gradnas.pipeline.context import RunContext as RunContext
 from gradnas.pipeline.evaluater import EvalResult as EvalResult
 from gradnas.pipeline.evaluater import Evaluater as Evaluater

@@ -13,7 +13,7 @@ from gradnas.finalizers import Finalizers
 from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, l1_norm, mean_entropy, would_be
 from gradnas.strategies import Batch, Darts, MetaOptimizer, SearchSchedule
 from gradnas.supergraph import Model, fixed
-from gradnas.training import CheckPoint, Listener, Score, TrainConf, Trainer
+from gradnas.training import CheckPoint, Listener, Score, TrainConf, Trainer, steps_per_epoch
 
 AlphaLog = Callable[[dict[str, Any]], None]
 """Receives one record per epoch: what ``alphas.jsonl`` holds."""
@@ -60,10 +60,7 @@ class ArchTrainer(Trainer):
         self._outer_loss = nn.CrossEntropyLoss()
         self._alpha_batches: EndlessBatches | None = None
         self._last_found: ModelDesc | None = None
-        if conf_train.l1_alphas > 0 and not model.all_owned().has_kind("alphas"):
-            raise ValueError(
-                f"l1_alphas acts on parameters that {type(self.strategy).__name__} does not have. Set it to 0."
-            )
+        check_penalty(conf_train, self.strategy)
 
     def pre_fit(self, data_loaders: DataLoaders) -> None:
         """Bind the strategy.
@@ -78,14 +75,12 @@ class ArchTrainer(Trainer):
                 f"{type(self.strategy).__name__} learns the architecture on held-out data, but there is none. "
                 "Set val_ratio above 0 or give a validation set."
             )
-        steps = self.steps_per_epoch(data_loaders)
-        drawn = 0 if self._alpha_batches is None else self._alpha_batches.samples(self.conf.epochs * steps)
         self.strategy.prepare(
             self.supergraph,
             self._batch_loss,
             self.multi_optim[0].optimizer,
             chunks=self.conf.batch_chunks,
-            schedule=SearchSchedule(epochs=self.conf.epochs, steps_per_epoch=steps, val_samples=drawn),
+            schedule=search_schedule(self.conf, data_loaders),
         )
 
     def pre_epoch(self, data_loaders: DataLoaders) -> None:
@@ -149,3 +144,16 @@ class ArchTrainer(Trainer):
             self._alpha_batches.drawn = self.checkpoint["alpha_batches_drawn"]
         found = self.checkpoint["last_found"]
         self._last_found = None if found is None else ModelDesc.from_json(found)
+
+
+def search_schedule(conf: TrainConf, data_loaders: DataLoaders) -> SearchSchedule:
+    """What a search with these settings and loaders will really run."""
+    steps = steps_per_epoch(conf, data_loaders)
+    drawn = 0 if data_loaders.alpha is None else EndlessBatches(data_loaders.alpha).samples(conf.epochs * steps)
+    return SearchSchedule(epochs=conf.epochs, steps_per_epoch=steps, val_samples=drawn)
+
+
+def check_penalty(conf: TrainConf, strategy: MetaOptimizer) -> None:
+    """Refuse a penalty on alphas that the strategy does not have. ValueError."""
+    if conf.l1_alphas > 0 and "alphas" not in strategy.mixing_rule.entries:
+        raise ValueError(f"l1_alphas acts on parameters that {type(strategy).__name__} does not have. Set it to 0.")

@@ -72,6 +72,9 @@ class MetaOptimizer(ABC):
         """The rule that turns architecture parameters into mixing weights."""
         return Softmax()
 
+    def check_schedule(self, schedule: SearchSchedule) -> None:  # noqa: B027  # most strategies do any search
+        """Refuse a search that the strategy cannot do, before anything is built or written. ValueError."""
+
     @abstractmethod
     def prepare(
         self,

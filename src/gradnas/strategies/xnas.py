@@ -95,6 +95,9 @@ class Xnas(MetaOptimizer):
     def __repr__(self) -> str:
         return f"Xnas(bound={self.bound}, horizon={self.horizon}, wipe_out={self.wipe_out})"
 
+    def check_schedule(self, schedule: SearchSchedule) -> None:
+        self._examples_announced(schedule)
+
     def prepare(
         self,
         model: Model,

@@ -19,3 +19,4 @@ from gradnas.training.settings import OptimConf as OptimConf
 from gradnas.training.settings import TrainConf as TrainConf
 from gradnas.training.tester import Tester as Tester
 from gradnas.training.trainer import Trainer as Trainer
+from gradnas.training.trainer import steps_per_epoch as steps_per_epoch

@@ -27,6 +27,12 @@ from gradnas.training.tester import Tester, logits_of
 _WATCHING = frozenset({"log_every_steps", "validate_every_epochs", "checkpoint_every_epochs", "eval_batch_size"})
 
 
+def steps_per_epoch(conf: TrainConf, data_loaders: DataLoaders) -> int:
+    """Steps that an epoch really takes."""
+    steps = len(data_loaders.train)
+    return min(steps, conf.max_steps_per_epoch or steps)
+
+
 class Trainer:
     """Trains the ordinary weights of a network.
 
@@ -93,14 +99,9 @@ class Trainer:
         self.post_fit(data_loaders)
         return self.metrics
 
-    def steps_per_epoch(self, data_loaders: DataLoaders) -> int:
-        """Steps that an epoch really takes."""
-        steps = len(data_loaders.train)
-        return min(steps, self.conf.max_steps_per_epoch or steps)
-
     def _train_epoch(self, data_loaders: DataLoaders) -> Score:
         self.model.train()
-        steps = self.steps_per_epoch(data_loaders)
+        steps = steps_per_epoch(self.conf, data_loaders)
         sums = ScoreSums(self.device)
         for step, (x, y) in enumerate(data_loaders.train.batches(self.epoch)):
             if step == steps:
