@@ -124,6 +124,10 @@ class ArchTrainer(Trainer):
             self.alpha_log({"epoch": self.epoch, **state, "changed_edges": changed_edges(self._last_found, found)})
         self._last_found = found
 
+    def post_fit(self, data_loaders: DataLoaders) -> None:
+        super().post_fit(data_loaders)
+        self._alpha_batches = None  # it holds the images
+
     def entropy(self) -> float | None:
         return mean_entropy(self.supergraph)
 
