@@ -119,6 +119,26 @@ def test_retrain_adds_the_network_to_the_folder(copy: Path, gradnas: Any) -> Non
     assert "has a retrained network already" in again.err
 
 
+def test_retrain_takes_the_recipe_of_a_preset_and_of_a_file(copy: Path, gradnas: Any, tmp_path: Path) -> None:
+    small = ("--epochs", "1", "--channels", "2", "--cells", "3", "--max-steps", "1", "--policy", "none")
+    more = ("--aux_weight", "0", "--cutout", "0", "--optimizer.lr", "0.01")
+    file = tmp_path / "recipe.yaml"
+    file.write_text("strategy: {name: random}\nretrain: {batch_size: 16, optimizer: {weight_decay: 0.01}}\n")
+    outcome = gradnas("retrain", copy, "--preset", "xnas-cifar10-eval", "--config", file, *small, *more)
+    assert outcome.code == 0
+    conf = gn.load(copy).config
+    assert (conf.retrain.label_smoothing, conf.retrain.drop_path, conf.retrain.optimizer.nesterov) == (0.1, 0.2, True)
+    assert (conf.retrain.batch_size, conf.retrain.optimizer.weight_decay) == (16, 0.01)
+    assert (conf.retrain.epochs, conf.retrain.optimizer.lr) == (1, 0.01)
+    assert conf.strategy.name == "darts"  # of a recipe only the retraining counts
+
+
+def test_retrain_refuses_an_unknown_preset(copy: Path, gradnas: Any) -> None:
+    outcome = gradnas("retrain", copy, "--preset", "xnas-cifar10-evl")
+    assert outcome.code != 0
+    assert "unknown preset 'xnas-cifar10-evl'. Did you mean 'xnas-cifar10-eval'?" in outcome.err
+
+
 def test_retrain_into_another_folder_leaves_the_first(copy: Path, gradnas: Any, tmp_path: Path) -> None:
     outcome = gradnas(
         *("retrain", copy, "--out", tmp_path / "other", "--data", "digits", "--device", "cpu", "--epochs", "1"),

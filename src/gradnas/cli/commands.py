@@ -73,9 +73,13 @@ class Command:
 # ------------------------------------------------------------------------------------------------------ run and search
 
 
+def _add_layers(parser: ArgumentParser, part: str = "") -> None:
+    add_option(parser, "--preset", str, "NAME", f"Start from these settings{part}: {', '.join(preset_names())}.")
+    add_option(parser, "--config", str, "FILE", f"YAML file of settings{part}; they win over the preset's.")
+
+
 def _add_sources(parser: ArgumentParser, default_out: str, max_steps_of: str) -> None:
-    add_option(parser, "--preset", str, "NAME", f"Start from these settings: {', '.join(preset_names())}.")
-    add_option(parser, "--config", str, "FILE", "YAML file of settings; they win over the preset's.")
+    _add_layers(parser)
     add_option(parser, "--out", str, "DIR", f"Run folder, by default the next free {default_out}-N.")
     add_option(parser, "--max-steps", int, "N", f"Stop each epoch after N steps; short for {max_steps_of}.")
 
@@ -99,6 +103,18 @@ def configuration(options: Options, *, search_only: bool = False) -> RunConf:
         FileNotFoundError: When there is no such file.
         ValueError: For a key or value that does not fit, saying where.
     """
+    values, origins = _layers(options)
+    flags = {key: value for key, value in options.items() if key not in OWN_OPTIONS}
+    if flags:
+        origins.append("options")
+        values = layered(values, flags)
+    if search_only:
+        values = layered(values, {"retrain": {"epochs": 0}, "baseline": {"samples": 0}})
+    return from_values(values, " + ".join(origins) or "settings")
+
+
+def _layers(options: Options) -> tuple[dict[str, Any], list[str]]:
+    """The values of a preset and of a file over it, and where they come from."""
     values: dict[str, Any] = {}
     origins = []
     if "preset" in options:
@@ -110,13 +126,7 @@ def configuration(options: Options, *, search_only: bool = False) -> RunConf:
     if "config" in options:
         origins.append(str(options["config"]))
         values = layered(values, values_of(config_text(options["config"]), origins[-1]))
-    flags = {key: value for key, value in options.items() if key not in OWN_OPTIONS}
-    if flags:
-        origins.append("options")
-        values = layered(values, flags)
-    if search_only:
-        values = layered(values, {"retrain": {"epochs": 0}, "baseline": {"samples": 0}})
-    return from_values(values, " + ".join(origins) or "settings")
+    return values, origins
 
 
 def _run(options: Options) -> None:
@@ -158,6 +168,7 @@ def _add_folder(parser: ArgumentParser) -> None:
 
 def _add_retrain(parser: ArgumentParser) -> None:
     _add_folder(parser)
+    _add_layers(parser, " for retraining")
     add_option(parser, "--out", str, "DIR", "A new run folder; by default FOLDER gets the network.")
     add_option(parser, "--data", str, "SOURCE", "Name or path of a data set, by default that of the search.")
     add_option(parser, "--device", str, "DEVICE", "auto, cpu, cuda, …; by default that of the search.")
@@ -167,8 +178,11 @@ def _add_retrain(parser: ArgumentParser) -> None:
 
 def _retrain(options: Options) -> None:
     own = {"folder", *OWN_OPTIONS, "data", "device"}
-    changes = {key: value for key, value in options.items() if key not in own}
-    conf = from_values({"retrain": {"epochs": RetrainConf().epochs, **changes}}, "options").retrain
+    values, origins = _layers(options)
+    flags = {key: value for key, value in options.items() if key not in own}
+    changes = layered({"retrain": values.get("retrain", {})}, {"retrain": flags})["retrain"]
+    recipe = {"retrain": {"epochs": RetrainConf().epochs, **changes}}
+    conf = from_values(recipe, " + ".join([*origins, "options"])).retrain
     settings = {key: getattr(conf, key) for key in changes}
     with _working_in(Path(options.get("out", options["folder"]))) as folder:
         result = api.retrain(
@@ -233,9 +247,10 @@ COMMANDS: Sequence[Command] = (
     ),
     Command(
         name="retrain",
-        usage="FOLDER [--epochs N] [--channels N] [--cells N] [--KEY VALUE ...] [--out DIR]",
+        usage="FOLDER [--preset NAME | --config FILE] [--epochs N] [--channels N] [--KEY VALUE ...] [--out DIR]",
         summary="Train the found architecture as a deeper, wider network, and test it.",
-        details="Settings not given take the defaults below, not those of the run.",
+        details="Of a preset or file only the part on retraining counts. Settings not given take the defaults below, "
+        "not those of the run.",
         add_options=_add_retrain,
         act=_retrain,
         aliases=RETRAIN_ALIASES,
