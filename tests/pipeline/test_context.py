@@ -194,3 +194,19 @@ def test_same_settings_by_value_give_the_same_loaders(tools: Any) -> None:
     conf = tools.search_conf()
     assert searcher.get_data(conf) is searcher.get_data(replace(conf))
     assert searcher.get_data(conf) is not searcher.get_data(replace(conf, batch_size=4))
+
+
+def test_a_part_of_an_evaluated_set_is_a_sample_of_all_classes(tools: Any) -> None:
+    test = tools.source.test
+    order = test.labels.argsort(stable=True)  # as a folder of images would give them
+    context = tools.context(data=replace(tools.source, test=test.subset(order)))
+    conf = tools.retrain_conf(eval_batch_size=8, max_steps_per_epoch=1)
+    loaders = [context.loaders(conf, "retrain", test=True).test for _ in range(2)]
+    assert loaders[0] is not None
+    assert loaders[1] is not None
+    (x, y), (again, _) = loaders[0].batch(0, 0), loaders[1].batch(0, 0)
+    assert len(y.unique()) > 2  # the first eight of the sorted set are of two classes
+    assert torch.equal(x, again)
+    whole = context.loaders(replace(conf, max_steps_per_epoch=None), "retrain", test=True).test
+    assert whole is not None
+    assert torch.equal(whole.batch(0, 0)[1], test.labels[order][:8])  # nothing to sample: the order of the set

@@ -7,7 +7,7 @@ import torch
 
 from gradnas.config import PhaseConf, SearchConf
 from gradnas.data import Augmentation, BatchLoader, DataLoaders, DataSource, ImageSet, stratified_split
-from gradnas.foundation.seeds import seeded_initialization
+from gradnas.foundation.seeds import generator, seeded_initialization
 from gradnas.pipeline.run_folder import RunFolder
 from gradnas.supergraph import Model
 from gradnas.training import CheckPoint, EpochRecord, Listener, Silence, create_checkpoint
@@ -63,7 +63,12 @@ class RunContext:
         augmentation = replace(self.data.augmentation, cutout=conf.cutout, policy=conf.policy)
 
         def evaluated(images: ImageSet | None, purpose: str) -> BatchLoader | None:
-            return None if images is None else self._loader(images, conf.eval_batch_size, purpose, None, shuffle=False)
+            if images is None:
+                return None
+            if conf.max_steps_per_epoch is not None:  # only the first batches are used, and folders are sorted by class
+                draws = generator(self.seed, "evaluation.sample")
+                images = images.subset(torch.randperm(len(images), generator=draws))
+            return self._loader(images, conf.eval_batch_size, purpose, None, shuffle=False)
 
         alpha = None
         if val is not None and isinstance(conf, SearchConf):
