@@ -11,6 +11,7 @@ steps and not 13,000; XNAS takes its rate from the schedule. Writes ``benchmarks
 """
 
 import argparse
+import json
 import math
 import multiprocessing
 import os
@@ -34,7 +35,7 @@ def configuration(method: str, seed: int, args: argparse.Namespace) -> str:
         "darts_2": "{name: darts, options: {order: 2, lr: 0.003}}",
     }[method]
     return f"""
-data: {{source: {args.data}, image_size: {args.image}}}
+data: {{source: {json.dumps(args.data)}, image_size: {args.image}}}
 space: {{name: darts, options: {{channels: 8, cells: 3, nodes: 3, reductions: 1}}}}
 strategy: {strategy}
 search:

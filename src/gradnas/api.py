@@ -12,7 +12,6 @@ from gradnas.arch import ModelDesc, Shape
 from gradnas.config import (
     ComponentConf,
     DataConf,
-    PhaseConf,
     RetrainConf,
     RunConf,
     SearchConf,
@@ -21,24 +20,22 @@ from gradnas.config import (
     describe_space,
     describe_strategy,
 )
-from gradnas.data import DataSource, ImageSet, MapStyle, Normalization, from_dataset, load_data, stratified_split
+from gradnas.data import DataSource, ImageSet, MapStyle, Normalization, from_dataset, load_data
 from gradnas.data.source import default_augmentation
 from gradnas.foundation.names import did_you_mean
 from gradnas.pipeline import (
-    Experiment,
     RunContext,
     RunFolder,
-    check_penalty,
     dataset_conf,
     load_source,
     load_weights,
     prepare,
     progress_listener,
+    refuse_early,
     resolve_device,
-    search_schedule,
 )
-from gradnas.spaces import ModelDescBuilder, with_changes
-from gradnas.strategies import MetaOptimizer, Strategy
+from gradnas.spaces import ModelDescBuilder
+from gradnas.strategies import Strategy
 from gradnas.supergraph import Model
 from gradnas.training import Metrics
 
@@ -185,7 +182,7 @@ def search(
         return Result(path, data=data)
     context = RunContext(data=data, val_set=held_out, seed=seed, device=resolved, resume=resume)
     experiment = prepare(conf, context, space, strategy)
-    _refuse_early(experiment)
+    refuse_early(experiment)
     folder = _enter(path, conf, resume)
     with progress_listener(progress) as listener:
         replace(experiment, context=replace(context, folder=folder, listener=listener)).run()
@@ -250,7 +247,7 @@ def retrain(
         conf = replace(conf, data=DataConf(source=source))
     context = RunContext(data=data, seed=conf.seed, device=resolve_device(conf.device), resume=resume)
     experiment = prepare(conf, context)
-    _refuse_early(experiment, search=False)
+    refuse_early(experiment, search=False)
     folder = _retrain_folder(found, conf, out, resume)
     with progress_listener(progress) as listener:
         replace(experiment, context=replace(context, folder=folder, listener=listener)).retrain_only()
@@ -275,7 +272,7 @@ def run(
     data, device = load_source(conf), resolve_device(conf.device)
     context = RunContext(data=data, seed=conf.seed, device=device)
     experiment = prepare(conf, context)
-    _refuse_early(experiment)
+    refuse_early(experiment)
     folder = _enter(Path(out) if out is not None else free_folder("run"), conf, resume)
     with progress_listener(progress) as listener:
         running = replace(context, folder=folder, listener=listener, resume=resume)
@@ -357,48 +354,6 @@ def _check_fits(space: ModelDescBuilder, data: DataSource) -> None:
             f"and {theirs.n_classes}. Build the space with in_channels={theirs.channels}, "
             f"image_size={theirs.image_size}, n_classes={theirs.n_classes}."
         )
-
-
-def _refuse_early(experiment: Experiment, *, search: bool = True) -> None:
-    """What would fail in a late phase fails now, before anything is written or trained."""
-    conf, context, space, strategy = experiment.conf, experiment.context, experiment.space, experiment.strategy
-    if search:
-        needs_validation = not isinstance(strategy, MetaOptimizer) or strategy.bilevel
-        if needs_validation and context.val_set is None and conf.search.val_ratio == 0:
-            raise ValueError(
-                f"the strategy {conf.strategy.name!r} learns the architecture on held-out data, but there is none. "
-                "Set val_ratio above 0 or give a validation set."
-            )
-        _check_batches(conf.search, context, "search")
-        if isinstance(strategy, MetaOptimizer):
-            check_penalty(conf.search, strategy)
-            strategy.check_schedule(search_schedule(conf.search, context.loaders(conf.search, "search", test=False)))
-    if conf.retrain.epochs > 0:
-        large = conf.retrain
-        space.build(
-            with_changes(space.settings, channels=large.channels, cells=large.cells, aux_weight=large.aux_weight)
-        )
-        _check_batches(conf.retrain, context, "retrain")
-
-
-def _check_batches(conf: PhaseConf, context: RunContext, phase: str) -> None:
-    train, held_out = context.data.train, context.val_set
-    sizes = {"training": len(train)}
-    if held_out is None and conf.val_ratio > 0:
-        kept, rest = stratified_split(train.labels, conf.val_ratio, seed=context.seed)
-        sizes = {"training": len(kept), "validation": len(rest)}
-    elif held_out is not None:
-        sizes["validation"] = len(held_out)
-    for part, n in sizes.items():
-        if conf.batch_size > n and (part == "training" or isinstance(conf, SearchConf)):
-            raise ValueError(
-                f"fewer samples than the batch: {n} {part} images, {phase}.batch_size={conf.batch_size}. "
-                f"Lower {phase}.batch_size to at most {n}."
-            )
-    channels, height, width = train.shape
-    augmentation = replace(context.data.augmentation, cutout=conf.cutout, policy=conf.policy)
-    augmentation.check_fits(height, width)
-    augmentation.check_pixels(channels, train.images.dtype)
 
 
 def _enter(path: Path, conf: RunConf, resume: bool) -> RunFolder:

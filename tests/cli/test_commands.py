@@ -133,6 +133,23 @@ def test_retrain_takes_the_recipe_of_a_preset_and_of_a_file(copy: Path, gradnas:
     assert conf.strategy.name == "darts"  # of a recipe only the retraining counts
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("search: {epochs: 5}\n", "says nothing of retraining. Give another recipe, or none."),
+        ("retrain: {epochs: 0}\n", "retrains nothing (retrain.epochs is 0). Give another recipe, or none."),
+    ],
+)
+def test_retrain_refuses_a_file_without_a_recipe(
+    copy: Path, gradnas: Any, tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    outcome = gradnas("retrain", copy, "--config", file)
+    assert outcome.code != 0
+    assert message in outcome.err
+
+
 def test_retrain_refuses_an_unknown_preset(copy: Path, gradnas: Any) -> None:
     outcome = gradnas("retrain", copy, "--preset", "xnas-cifar10-evl")
     assert outcome.code != 0

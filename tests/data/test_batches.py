@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gradnas.data import Augmentation, BatchLoader, ImageSet, Normalization
+from gradnas.data import Augmentation, BatchLoader, BatchPlan, EndlessBatches, ImageSet, Normalization
 from gradnas.data.augmentation import crop_and_flip, cut_hole
 from gradnas.data.auto_augment import auto_augment
 from gradnas.foundation.seeds import generator
@@ -163,7 +163,7 @@ def test_batches_continue_from_a_position(make_set) -> None:
 def test_lengths(n: int, changes: dict, sizes: list[int]) -> None:
     batches = loader(numbered(n), **changes)
     assert [len(x) for x, _ in batches] == sizes
-    assert (len(batches), batches.n_samples) == (len(sizes), sum(sizes))
+    assert (len(batches), batches.plan.n_samples) == (len(sizes), sum(sizes))
 
 
 def test_batches_may_be_changed_by_the_caller(make_set) -> None:
@@ -226,3 +226,15 @@ def test_on_the_accelerator_the_order_is_that_of_the_cpu_and_nothing_waits(make_
         torch.cuda.set_sync_debug_mode("default")
     assert x.device.type == "cuda"
     assert torch.equal(y.cpu(), loader(data).batch(0, 0)[1])
+
+
+@pytest.mark.parametrize("n", [6, 7, 9, 10])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_the_plan_counts_the_samples_that_are_drawn(n: int, shuffle: bool, drop_last: bool) -> None:
+    batches = loader(numbered(n), batch_size=3, shuffle=shuffle, drop_last=drop_last)
+    assert batches.plan == BatchPlan.of(n, 3, shuffle=shuffle, drop_last=drop_last)
+    endless, drawn = EndlessBatches(batches), 0
+    for k in range(2 * len(batches) + 2):
+        assert batches.plan.samples_in(k) == drawn
+        drawn += len(endless.next()[1])

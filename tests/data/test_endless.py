@@ -39,12 +39,6 @@ def test_drawn_is_the_whole_state(loader: BatchLoader, drawn: int) -> None:
     assert through.drawn == resumed.drawn == drawn + 4
 
 
-@pytest.mark.parametrize("batches", range(8))
-def test_samples_of_the_first_batches_are_those_really_drawn(loader: BatchLoader, batches: int) -> None:
-    endless = EndlessBatches(loader)
-    assert endless.samples(batches) == sum(len(endless.next()[1]) for _ in range(batches))
-
-
 def test_negative_state_is_refused(loader: BatchLoader) -> None:
     with pytest.raises(ValueError, match=r"drawn counts the batches.*got -1"):
         EndlessBatches(loader, -1)

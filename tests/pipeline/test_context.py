@@ -31,7 +31,7 @@ def nearest(image: Tensor, images: Tensor) -> tuple[int, float]:
 
 def test_halves_of_a_search_are_disjoint_and_complete(tools: Any) -> None:
     loaders = tools.context().loaders(tools.search_conf(), "search", test=False)
-    assert loaders.train.n_samples == loaders.alpha.n_samples == loaders.val.n_samples == 40
+    assert loaders.train.plan.n_samples == loaders.alpha.plan.n_samples == loaders.val.plan.n_samples == 40
     held_out = {nearest(image, tools.source.train.images)[0] for image in samples(loaders.val, tools)}
     alpha = {nearest(image, tools.source.train.images)[0] for image in samples(loaders.alpha, tools)}
     assert held_out == alpha
@@ -114,8 +114,8 @@ def test_policy_is_refused_for_other_than_rgb_images(tools: Any) -> None:
 def test_own_validation_set_leaves_the_training_set_whole(tools: Any) -> None:
     context = tools.context(val_set=tools.source.test)
     loaders = context.loaders(tools.search_conf(), "search", test=False)
-    assert loaders.train.n_samples == 80
-    assert loaders.val.n_samples == loaders.alpha.n_samples == 20
+    assert loaders.train.plan.n_samples == 80
+    assert loaders.val.plan.n_samples == loaders.alpha.plan.n_samples == 20
     assert max(nearest(image, tools.source.test.images)[1] for image in samples(loaders.alpha, tools)) < 1e-5
 
 
@@ -127,7 +127,7 @@ def test_without_a_share_there_is_no_validation(tools: Any) -> None:
 
 def test_test_set_comes_only_when_allowed(tools: Any) -> None:
     assert tools.context().loaders(tools.search_conf(), "search", test=False).test is None
-    assert tools.context().loaders(tools.retrain_conf(), "retrain", test=True).test.n_samples == 20
+    assert tools.context().loaders(tools.retrain_conf(), "retrain", test=True).test.plan.n_samples == 20
 
 
 def test_phases_have_random_streams_of_their_own(tools: Any) -> None:

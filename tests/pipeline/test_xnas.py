@@ -197,6 +197,32 @@ def test_the_log_of_each_epoch_tells_of_the_experts(tools: Any) -> None:
     assert sum("survivors" in name for name in held) == 10
 
 
+def test_a_second_fit_keeps_what_the_first_has_learnt(tools: Any) -> None:
+    model = supergraph(tools.space)
+    trainer = XnasArchTrainer(TrainConf(epochs=2), model)
+    loaders = DataLoaders(train=loader(16, 8), alpha=loader(16, 8))
+    metrics = trainer.fit(loaders)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert trainer.fit(loaders) is metrics
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_runner_refuses_bad_settings_before_it_cleans(tools: Any, tmp_path: Path, npz: Path) -> None:
+    good = conf(tools)
+    good = replace(good, data=replace(good.data, source=str(npz)))
+    path = tmp_path / "conf.yaml"
+    path.write_text(to_yaml(good))
+    XnasExperimentRunner(path, "mine", out=tmp_path).run(eval=False)
+    before = sorted(p.name for p in (tmp_path / "mine_search").iterdir())
+    short = replace(good, strategy=ComponentConf(name="xnas", options={"horizon": 10}))
+    large = replace(good, retrain=replace(good.retrain, batch_size=10**6))
+    for bad, message in ((short, "horizon=10 is shorter"), (large, r"retrain\.batch_size=1000000")):
+        path.write_text(to_yaml(bad))
+        with pytest.raises(ValueError, match=message):
+            XnasExperimentRunner(path, "mine", True, out=tmp_path).run()
+        assert sorted(p.name for p in (tmp_path / "mine_search").iterdir()) == before
+
+
 def test_runner_searches_and_evaluates(tools: Any, tmp_path: Path, npz: Path) -> None:
     settings = conf(tools)
     settings = replace(settings, data=replace(settings.data, source=str(npz)))

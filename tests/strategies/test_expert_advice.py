@@ -853,3 +853,11 @@ def test_rewards_beyond_the_range_of_the_log_weights_are_refused() -> None:
     log_v, active = torch.zeros(1, 2, dtype=torch.float32), torch.ones(1, 2, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"rewards of up to 1e\+39 exceed the range of torch.float32"):
         expert_update(log_v, active, torch.tensor([[1e39, 0.0]], dtype=F64), eta=1.0, bound=1.0, t=1, horizon=2)
+
+
+def test_an_inactive_expert_may_have_no_weight_at_all() -> None:
+    log_v = torch.tensor([[0.0, -math.inf, -1.0]], dtype=F64)
+    active = torch.tensor([[True, False, True]])
+    new, survivors = expert_update(log_v, active, torch.zeros(1, 3, dtype=F64), eta=0.1, bound=1.0, t=1, horizon=100)
+    assert new.tolist() == log_v.tolist()
+    assert torch.equal(survivors, active)

@@ -67,6 +67,10 @@ def test_edges_with_one_survivor_are_ranked_by_the_odds_against_the_fallen() -> 
     assert all(rank == pytest.approx(1.0, abs=1e-6) for rank in ranks)
 
 
+def test_a_fallen_expert_without_any_weight_is_no_rival() -> None:
+    assert RULE.choose(edge([0.0, -math.inf], [True, False]), [0, 1]) == (0, 1.0)
+
+
 def test_of_equal_experts_the_earlier_is_chosen() -> None:
     assert RULE.choose(edge([-1.0, 0.0, 0.0]), [0, 1, 2])[0] == 1
 

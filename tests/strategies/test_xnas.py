@@ -808,6 +808,31 @@ def test_log_weights_are_exact_whatever_the_precision_of_the_network() -> None:
     assert {t.dtype for t in model.mixing_weights() if t is not None} == {torch.float32}
 
 
+def test_log_weights_that_lost_their_precision_during_the_search_are_refused() -> None:
+    model = supergraph()
+    xnas = prepared(model)
+    xnas.step(TRAIN, VAL)
+    model.bfloat16()
+    with pytest.raises(ValueError, match=r"log-weights became torch.bfloat16, .* use precision='bfloat16'"):
+        xnas.step(TRAIN, VAL)
+
+
+def test_a_kept_state_does_not_move_with_the_search() -> None:
+    xnas = prepared(supergraph())
+    kept = xnas.state_dict()
+    before = copy.deepcopy(kept)
+    xnas.step(TRAIN, VAL)
+    assert torch.equal(kept["cut"], before["cut"])
+
+
+def test_a_refused_penalty_leaves_the_model_as_it_was() -> None:
+    model = supergraph()
+    before = list(model.state_dict())
+    with pytest.raises(ValueError, match="l1_alphas"):
+        ArchTrainer(TrainConf(epochs=1, l1_alphas=0.1), model, strategy=Xnas())
+    assert list(model.state_dict()) == before
+
+
 def test_under_autocast_the_rewarded_network_computes_in_the_precision_of_the_trained_one() -> None:
     model = supergraph().float()
     xnas = prepared(model)

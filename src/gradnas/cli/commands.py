@@ -179,6 +179,10 @@ def _add_retrain(parser: ArgumentParser) -> None:
 def _retrain(options: Options) -> None:
     own = {"folder", *OWN_OPTIONS, "data", "device"}
     values, origins = _layers(options)
+    if origins and not values.get("retrain", {}).get("epochs", 1):
+        raise UsageError(f"{origins[-1]} retrains nothing (retrain.epochs is 0). Give another recipe, or none.")
+    if origins and not values.get("retrain"):
+        raise UsageError(f"{' + '.join(origins)} says nothing of retraining. Give another recipe, or none.")
     flags = {key: value for key, value in options.items() if key not in own}
     changes = layered({"retrain": values.get("retrain", {})}, {"retrain": flags})["retrain"]
     recipe = {"retrain": {"epochs": RetrainConf().epochs, **changes}}
@@ -247,7 +251,7 @@ COMMANDS: Sequence[Command] = (
     ),
     Command(
         name="retrain",
-        usage="FOLDER [--preset NAME | --config FILE] [--epochs N] [--channels N] [--KEY VALUE ...] [--out DIR]",
+        usage="FOLDER [--preset NAME] [--config FILE] [--epochs N] [--channels N] [--KEY VALUE ...] [--out DIR]",
         summary="Train the found architecture as a deeper, wider network, and test it.",
         details="Of a preset or file only the part on retraining counts. Settings not given take the defaults below, "
         "not those of the run.",

@@ -2,6 +2,7 @@
 
 from .augmentation import Augmentation as Augmentation
 from .batches import BatchLoader as BatchLoader
+from .batches import BatchPlan as BatchPlan
 from .endless import EndlessBatches as EndlessBatches
 from .imageset import ImageSet as ImageSet
 from .load import dataset_names as dataset_names

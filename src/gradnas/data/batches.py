@@ -6,6 +6,7 @@ Shape suffixes: B batch, H height, W width, C channels (last, which is torch's `
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +19,34 @@ from .imageset import ImageSet
 from .normalization import Normalization
 
 
+@dataclass(frozen=True)
+class BatchPlan:
+    """How the samples of an epoch fall into batches.
+
+    Attributes:
+        n_samples: Samples per epoch, without the dropped ones.
+        batch_size: Samples in a full batch; the last one may have fewer.
+    """
+
+    n_samples: int
+    batch_size: int
+
+    @staticmethod
+    def of(n: int, batch_size: int, *, shuffle: bool, drop_last: bool = False) -> "BatchPlan":
+        """The plan for a set of ``n`` samples, see :class:`BatchLoader`."""
+        trailing = n % batch_size
+        return BatchPlan(n - (trailing if drop_last or (shuffle and trailing == 1) else 0), batch_size)
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return -(-self.n_samples // self.batch_size)
+
+    def samples_in(self, batches: int) -> int:
+        """Samples in the first batches, over as many epochs as they take, shorter last ones included."""
+        epochs, rest = divmod(batches, len(self))
+        return epochs * self.n_samples + min(rest * self.batch_size, self.n_samples)
+
+
 class BatchLoader:
     """Batches of an :class:`ImageSet`, normalized and optionally augmented.
 
@@ -26,8 +55,7 @@ class BatchLoader:
     normalization cannot train on one value per channel. Another sample is left out in every epoch.
 
     Attributes:
-        batch_size: Samples in a full batch.
-        n_samples: Samples per epoch, without the dropped ones.
+        plan: How many samples an epoch has, and how they fall into batches.
     """
 
     def __init__(
@@ -67,7 +95,7 @@ class BatchLoader:
                 f"normalization has {len(normalization.mean)} values but the images have {channels} channels. "
                 "Measure it on the training images: Normalization.of(images)."
             )
-        self.batch_size = batch_size
+        self.plan = BatchPlan.of(len(data), batch_size, shuffle=shuffle, drop_last=drop_last)
         self._augmentation = augmentation or Augmentation()
         self._augmentation.check_fits(height, width)
         self._augmentation.check_pixels(channels, data.images.dtype)
@@ -78,14 +106,11 @@ class BatchLoader:
         # Repeated along a row of pixels, the vectors let the multiply-add run over W * C values at a stretch.
         scale_C, shift_C = normalization.scale_and_shift(data.images.dtype)
         self._scale_WC, self._shift_WC = scale_C.repeat(width).to(self._device), shift_C.repeat(width).to(self._device)
-        trailing = len(data) % batch_size
-        dropped = trailing if drop_last or (shuffle and trailing == 1) else 0
-        self.n_samples = len(data) - dropped
         self._order: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        return -(-self.n_samples // self.batch_size)
+        return len(self.plan)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch 0."""
@@ -113,8 +138,8 @@ class BatchLoader:
         """
         if epoch < 0 or not 0 <= index < len(self):
             raise IndexError(f"epoch must be at least 0 and index in 0..{len(self) - 1}, got {epoch} and {index}.")
-        start = index * self.batch_size
-        stop = min(start + self.batch_size, self.n_samples)
+        start = index * self.plan.batch_size
+        stop = min(start + self.plan.batch_size, self.plan.n_samples)
         if self._shuffle:
             positions = self._order_of(epoch)[start:stop]
             x_BHWC, y_B = self._images_NHWC.index_select(0, positions), self._labels_N.index_select(0, positions)

@@ -34,8 +34,3 @@ class EndlessBatches:
         batch = self._loader.batch(epoch, index)
         self.drawn += 1
         return batch
-
-    def samples(self, batches: int) -> int:
-        """Samples in the first ``batches`` batches, shorter last ones of a pass included; at least 0 batches."""
-        passes, rest = divmod(batches, len(self._loader))
-        return passes * self._loader.n_samples + min(rest * self._loader.batch_size, self._loader.n_samples)

@@ -1,8 +1,6 @@
 """Phases strung together: the run folder, the search, the retraining, the whole run."""
 
 from gradnas.pipeline.arch_trainer import ArchTrainer as ArchTrainer
-from gradnas.pipeline.arch_trainer import check_penalty as check_penalty
-from gradnas.pipeline.arch_trainer import search_schedule as search_schedule
 from gradnas.pipeline.context import RunContext as RunContext
 from gradnas.pipeline.evaluater import EvalResult as EvalResult
 from gradnas.pipeline.evaluater import Evaluater as Evaluater
@@ -16,6 +14,7 @@ from gradnas.pipeline.experiment import with_augmentation as with_augmentation
 from gradnas.pipeline.experiment_runner import ExperimentRunner as ExperimentRunner
 from gradnas.pipeline.progress import progress_listener as progress_listener
 from gradnas.pipeline.random_searcher import RandomSearcher as RandomSearcher
+from gradnas.pipeline.refusals import refuse_early as refuse_early
 from gradnas.pipeline.run_folder import RunFolder as RunFolder
 from gradnas.pipeline.searcher import Searcher as Searcher
 from gradnas.pipeline.searcher import SearchResult as SearchResult

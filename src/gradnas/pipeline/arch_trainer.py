@@ -1,6 +1,6 @@
 """Training of a supergraph: the plain loop, with a strategy that moves the architecture parameters before each step."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gradnas.arch import ModelDesc
 from gradnas.config import describe_strategy
-from gradnas.data import DataLoaders, EndlessBatches
+from gradnas.data import BatchPlan, DataLoaders, EndlessBatches
 from gradnas.finalizers import Finalizers
 from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, l1_norm, mean_entropy, would_be
 from gradnas.strategies import Batch, Darts, MetaOptimizer, SearchSchedule
@@ -51,6 +51,7 @@ class ArchTrainer(Trainer):
         alpha_log: AlphaLog | None = None,
     ) -> None:
         self.strategy = strategy if strategy is not None else self.strategy_class()
+        check_penalty(conf_train, self.strategy)
         model.set_mixing_rule(self.strategy.mixing_rule)  # before anyone looks at the parameters: it may replace some
         super().__init__(conf_train, model, checkpoint, phase=phase, seed=seed, listener=listener)
         self.supergraph = model
@@ -60,7 +61,6 @@ class ArchTrainer(Trainer):
         self._outer_loss = nn.CrossEntropyLoss()
         self._alpha_batches: EndlessBatches | None = None
         self._last_found: ModelDesc | None = None
-        check_penalty(conf_train, self.strategy)
 
     def pre_fit(self, data_loaders: DataLoaders) -> None:
         """Bind the strategy.
@@ -80,7 +80,9 @@ class ArchTrainer(Trainer):
             self._batch_loss,
             self.multi_optim[0].optimizer,
             chunks=self.conf.batch_chunks,
-            schedule=search_schedule(self.conf, data_loaders),
+            schedule=search_schedule(
+                self.conf, data_loaders.train, None if data_loaders.alpha is None else data_loaders.alpha.plan
+            ),
         )
 
     def pre_epoch(self, data_loaders: DataLoaders) -> None:
@@ -124,10 +126,6 @@ class ArchTrainer(Trainer):
             self.alpha_log({"epoch": self.epoch, **state, "changed_edges": changed_edges(self._last_found, found)})
         self._last_found = found
 
-    def post_fit(self, data_loaders: DataLoaders) -> None:
-        super().post_fit(data_loaders)
-        self._alpha_batches = None  # it holds the images
-
     def entropy(self) -> float | None:
         return mean_entropy(self.supergraph)
 
@@ -150,10 +148,16 @@ class ArchTrainer(Trainer):
         self._last_found = None if found is None else ModelDesc.from_json(found)
 
 
-def search_schedule(conf: TrainConf, data_loaders: DataLoaders) -> SearchSchedule:
-    """What a search with these settings and loaders will really run."""
-    steps = steps_per_epoch(conf, data_loaders)
-    drawn = 0 if data_loaders.alpha is None else EndlessBatches(data_loaders.alpha).samples(conf.epochs * steps)
+def search_schedule(conf: TrainConf, train: Sized, alpha: BatchPlan | None) -> SearchSchedule:
+    """What a search will really run.
+
+    Args:
+        conf: Its settings.
+        train: Batches of the weight steps; only their number counts.
+        alpha: Batches of the architecture steps, or None.
+    """
+    steps = steps_per_epoch(conf, train)
+    drawn = 0 if alpha is None else alpha.samples_in(conf.epochs * steps)
     return SearchSchedule(epochs=conf.epochs, steps_per_epoch=steps, val_samples=drawn)
 
 

@@ -10,7 +10,8 @@ from gradnas.finalizers import Finalizers
 from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.evaluater import EvalResult, Evaluater
-from gradnas.pipeline.experiment import dataset_conf, load_source, make_finalizers, resolve_device
+from gradnas.pipeline.experiment import Experiment, dataset_conf, load_source, make_finalizers, resolve_device
+from gradnas.pipeline.refusals import refuse_early
 from gradnas.pipeline.run_folder import RunFolder
 from gradnas.pipeline.searcher import Searcher, SearchResult
 from gradnas.spaces import ModelDescBuilder
@@ -54,15 +55,15 @@ class ExperimentRunner:
         Raises:
             FileExistsError: When a folder holds another run or other files.
             FileNotFoundError: When evaluating what was never found.
+            ValueError: For settings that do not fit, before anything is removed or written.
         """
+        self._refuse(search, eval)
         found: SearchResult | None = None
         evaluated: EvalResult | None = None
         if search:
             self._enter("search", replace(self.conf, retrain=RetrainConf(epochs=0)))
             found = self.run_search(self.conf)
         if eval:
-            if self.conf.retrain.epochs < 1:
-                raise ValueError("an evaluation needs at least one epoch: set retrain.epochs.")
             folder = self._enter("eval", self.conf)
             arch = self._folder_path("search") / "arch.json"
             if not arch.is_file():
@@ -111,9 +112,20 @@ class ExperimentRunner:
     def _folder_path(self, phase: str) -> Path:
         return self.out / f"{self.base_name}_{phase}"
 
-    def _enter(self, phase: str, conf: RunConf) -> RunFolder:
+    def _refuse(self, search: bool, evaluation: bool) -> None:
         if self._data is None:
             raise ValueError("the configuration names no data set; set data.source.")
+        if evaluation and self.conf.retrain.epochs < 1:
+            raise ValueError("an evaluation needs at least one epoch: set retrain.epochs.")
+        conf = self.conf if evaluation else replace(self.conf, retrain=RetrainConf(epochs=0))
+        self._context = RunContext(data=self._data, seed=conf.seed, device=resolve_device(conf.device))
+        strategy = build_strategy(conf.strategy)
+        space = self.model_desc_builder()
+        experiment = Experiment(conf=conf, context=self._context, space=space, strategy=strategy)
+        refuse_early(experiment, search=search)
+
+    def _enter(self, phase: str, conf: RunConf) -> RunFolder:
+        assert self._data is not None
         path = self._folder_path(phase)
         if self.clean_expdir and RunFolder(path).is_run():
             shutil.rmtree(path)

@@ -87,6 +87,8 @@ class MetaOptimizer(ABC):
     ) -> None:
         """Bind to a model and build what learns its architecture parameters.
 
+        A strategy whose parameters count what was played (XNAS) starts them afresh; a state is loaded after this.
+
         Args:
             model: The supergraph; its mixing rule is this strategy's already.
             loss: Loss of that model on a batch.

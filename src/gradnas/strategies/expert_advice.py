@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 # Of the farthest that two log-weights can be apart in the whole game: what rounding may leave of a tie when experts
-# that were far apart draw level again. Orders of magnitude above rounding, below anything that means something.
+# that were far apart draw level again. In float64 orders of magnitude above rounding and below anything that means
+# something. In float32 (devices without float64) a coarse compromise: a survivor may be a fraction of the leader.
 _SLACK = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
@@ -44,8 +45,7 @@ def expert_update(
 
     Returns:
         New log-weights, shifted so that the largest of an edge's active experts is 0, and the experts still active; the
-        arguments are not changed. An inactive expert keeps its distance to the leader of its time: it is shifted like
-        the others but not rewarded.
+        arguments are not changed. An inactive expert keeps its weight: it is shifted like the others but not rewarded.
 
     Raises:
         ValueError: For no experts, shapes that differ, an edge without an active expert, ``eta`` or ``bound`` not
@@ -82,10 +82,10 @@ def expert_update(
     new_log_v, survivors = updated(
         log_v, active, rewards, eta=eta, margin=wipe_out_margin(eta, bound, t, horizon, log_v.dtype)
     )
-    if not new_log_v.isfinite().all():
+    if not (new_log_v.isfinite() | ~active).all():
         raise ValueError(
-            f"rewards of up to {float(rewards.abs().max()):g} exceed the range of {log_v.dtype}; the step is refused. "
-            "Bound the reward of every round, see bounded_rewards."
+            f"rewards of up to {float(rewards[active].abs().max()):g} exceed the range of {log_v.dtype}; the step is "
+            "refused. Bound the reward of every round, see bounded_rewards."
         )
     return new_log_v, survivors
 

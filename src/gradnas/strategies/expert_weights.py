@@ -54,7 +54,7 @@ class ExpertWeights(MixingRule):
         return alphas_EN.softmax(dim=1)
 
     def choose(self, edge: ArchParams, allowed: Sequence[int]) -> tuple[int, float]:
-        """The best allowed survivor; its normalized weight among the survivors ranks the edge.
+        """The best allowed survivor; its normalized weight among the survivors ranks the edge, to a relative 1e-7.
 
         After the last round one expert is left on almost every edge and all these weights are 1. Such ties are decided
         by the log-odds of the chosen expert against all others, each fallen one counted with the weight with which it
@@ -70,7 +70,8 @@ class ExpertWeights(MixingRule):
         weight = float(self.probabilities(self.table([edge]))[0, best])
         others = torch.cat([stored[:best], stored[best + 1 :]])
         log_odds = values[best] - float(others.logsumexp(0))
-        share = 0.5 * (1.0 + log_odds / (1.0 + abs(log_odds)))  # rises with the odds and tells large ones apart, too
+        # Rises with the odds and tells large ones apart, too.
+        share = 1.0 if log_odds == math.inf else 0.5 * (1.0 + log_odds / (1.0 + abs(log_odds)))
         rank = weight * (1.0 - _TIE * (1.0 - share))
         return best, max(rank, sys.float_info.min) if rank == rank else rank
 

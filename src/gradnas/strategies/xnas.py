@@ -30,7 +30,7 @@ from torch.optim import Optimizer
 
 from gradnas.arch.shapes import check_count
 from gradnas.strategies.base import Batch, BatchLoss, MetaOptimizer, SearchSchedule
-from gradnas.strategies.expert_advice import bounded_rewards, learning_rate, updated, wipe_out_margin
+from gradnas.strategies.expert_advice import bounded_rewards, exact_dtype, learning_rate, updated, wipe_out_margin
 from gradnas.strategies.expert_advice import expert_update as expert_update
 from gradnas.strategies.expert_weights import ExpertWeights, per_example
 from gradnas.strategies.readout import Readout
@@ -174,6 +174,12 @@ class Xnas(MetaOptimizer):
                 f"step {self.steps} would be example {self.examples + len(y)} of {self._total}: the search is longer "
                 "than it was announced, and the wipe-out would not be safe. Give the horizon of the whole search."
             )
+        stored = self._types[0].read("log_weights")[0]
+        if stored.dtype != exact_dtype(stored.device):
+            raise ValueError(
+                f"the log-weights became {stored.dtype}, which cannot resolve the increments of a long search. Change "
+                "the precision of the model before the search, or use precision='bfloat16' (autocast)."
+            )
         rewards, finite, cut = self._rewards(x, y)
         self.examples += len(y)
         self.steps += 1
@@ -271,7 +277,7 @@ class Xnas(MetaOptimizer):
             "horizon": self._total,  # with the bound and the model this gives the learning rates
             "examples": self.examples,
             "steps": self.steps,
-            "cut": self._cut.cpu(),
+            "cut": self._cut.cpu().clone(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -27,10 +27,9 @@ from gradnas.training.tester import Tester, logits_of
 _WATCHING = frozenset({"log_every_steps", "validate_every_epochs", "checkpoint_every_epochs", "eval_batch_size"})
 
 
-def steps_per_epoch(conf: TrainConf, data_loaders: DataLoaders) -> int:
-    """Steps that an epoch really takes."""
-    steps = len(data_loaders.train)
-    return min(steps, conf.max_steps_per_epoch or steps)
+def steps_per_epoch(conf: TrainConf, train: Sized) -> int:
+    """Steps that an epoch over these batches really takes."""
+    return min(len(train), conf.max_steps_per_epoch or len(train))
 
 
 class Trainer:
@@ -75,12 +74,14 @@ class Trainer:
     def fit(self, data_loaders: DataLoaders) -> Metrics:
         """Train to the last epoch, then use the test set once if there is one.
 
-        A checkpoint of a finished run gives its stored metrics, test included.
+        A finished run, also one from a checkpoint, gives its metrics again, test included.
 
         Raises:
             FloatingPointError: When the loss is not finite, naming phase, epoch and steps.
             ValueError: When the checkpoint is of another run.
         """
+        if 0 < self.conf.epochs <= self.epoch:
+            return self.metrics  # trained by an earlier call
         self.multi_optim = self.create_multi_optim(self.ordinary_params())
         self.pre_fit(data_loaders)
         if self.checkpoint is not None and not checkpoint_empty(self.checkpoint):
@@ -101,7 +102,7 @@ class Trainer:
 
     def _train_epoch(self, data_loaders: DataLoaders) -> Score:
         self.model.train()
-        steps = steps_per_epoch(self.conf, data_loaders)
+        steps = steps_per_epoch(self.conf, data_loaders.train)
         sums = ScoreSums(self.device)
         for step, (x, y) in enumerate(data_loaders.train.batches(self.epoch)):
             if step == steps:

@@ -1,0 +1,75 @@
+"""What can be refused before a run starts."""
+
+from dataclasses import replace
+
+from gradnas.config import PhaseConf, SearchConf
+from gradnas.data import BatchPlan, stratified_split
+from gradnas.pipeline.arch_trainer import check_penalty, search_schedule
+from gradnas.pipeline.context import RunContext
+from gradnas.pipeline.experiment import Experiment
+from gradnas.spaces import with_changes
+from gradnas.strategies import MetaOptimizer
+
+
+def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
+    """What would fail in a late phase fails now, before anything is written or trained.
+
+    Args:
+        experiment: The run that is about to start.
+        search: Whether it searches; if not, only its retraining is looked at.
+
+    Raises:
+        ValueError: As the phase would.
+    """
+    conf, context, space, strategy = experiment.conf, experiment.context, experiment.space, experiment.strategy
+    if search:
+        needs_validation = not isinstance(strategy, MetaOptimizer) or strategy.bilevel
+        if needs_validation and context.val_set is None and conf.search.val_ratio == 0:
+            raise ValueError(
+                f"the strategy {conf.strategy.name!r} learns the architecture on held-out data, but there is none. "
+                "Set val_ratio above 0 or give a validation set."
+            )
+        _check_batches(conf.search, context, "search")
+        if isinstance(strategy, MetaOptimizer):
+            check_penalty(conf.search, strategy)
+            train, val = _batch_plans(conf.search, context)
+            strategy.check_schedule(search_schedule(conf.search, train, val))
+    if conf.retrain.epochs > 0:
+        large = conf.retrain
+        space.build(
+            with_changes(space.settings, channels=large.channels, cells=large.cells, aux_weight=large.aux_weight)
+        )
+        _check_batches(conf.retrain, context, "retrain")
+
+
+def _check_batches(conf: PhaseConf, context: RunContext, phase: str) -> None:
+    for part, n in _sizes(conf, context).items():
+        if conf.batch_size > n and (part == "training" or isinstance(conf, SearchConf)):
+            raise ValueError(
+                f"fewer samples than the batch: {n} {part} images, {phase}.batch_size={conf.batch_size}. "
+                f"Lower {phase}.batch_size to at most {n}."
+            )
+    train = context.data.train
+    channels, height, width = train.shape
+    augmentation = replace(context.data.augmentation, cutout=conf.cutout, policy=conf.policy)
+    augmentation.check_fits(height, width)
+    augmentation.check_pixels(channels, train.images.dtype)
+
+
+def _batch_plans(conf: SearchConf, context: RunContext) -> tuple[BatchPlan, BatchPlan | None]:
+    """How the samples of weight steps and of architecture steps will fall into batches."""
+    sizes = _sizes(conf, context)
+    train, val = (
+        BatchPlan.of(sizes[part], conf.batch_size, shuffle=True) if part in sizes else None
+        for part in ("training", "validation")
+    )
+    assert train is not None
+    return train, val
+
+
+def _sizes(conf: PhaseConf, context: RunContext) -> dict[str, int]:
+    train, held_out = context.data.train, context.val_set
+    if held_out is None and conf.val_ratio > 0:
+        kept, rest = stratified_split(train.labels, conf.val_ratio, seed=context.seed)
+        return {"training": len(kept), "validation": len(rest)}
+    return {"training": len(train), **({} if held_out is None else {"validation": len(held_out)})}
