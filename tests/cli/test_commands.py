@@ -123,7 +123,7 @@ def test_retrain_takes_the_recipe_of_a_preset_and_of_a_file(copy: Path, gradnas:
     small = ("--epochs", "1", "--channels", "2", "--cells", "3", "--max-steps", "1", "--policy", "none")
     more = ("--aux_weight", "0", "--cutout", "0", "--optimizer.lr", "0.01")
     file = tmp_path / "recipe.yaml"
-    file.write_text("strategy: {name: random}\nretrain: {batch_size: 16, optimizer: {weight_decay: 0.01}}\n")
+    file.write_text("strategy: {name: random}\nretrain: {epochs: 0, batch_size: 16, optimizer: {weight_decay: 0.01}}\n")
     outcome = gradnas("retrain", copy, "--preset", "xnas-cifar10-eval", "--config", file, *small, *more)
     assert outcome.code == 0
     conf = gn.load(copy).config
@@ -137,7 +137,7 @@ def test_retrain_takes_the_recipe_of_a_preset_and_of_a_file(copy: Path, gradnas:
     ("text", "message"),
     [
         ("search: {epochs: 5}\n", "says nothing of retraining. Give another recipe, or none."),
-        ("retrain: {epochs: 0}\n", "retrains nothing (retrain.epochs is 0). Give another recipe, or none."),
+        ("retrain: {epochs: 0}\n", "retrains nothing (retrain.epochs is 0). Give --epochs or another recipe."),
     ],
 )
 def test_retrain_refuses_a_file_without_a_recipe(

@@ -179,12 +179,12 @@ def _add_retrain(parser: ArgumentParser) -> None:
 def _retrain(options: Options) -> None:
     own = {"folder", *OWN_OPTIONS, "data", "device"}
     values, origins = _layers(options)
-    if origins and not values.get("retrain", {}).get("epochs", 1):
-        raise UsageError(f"{origins[-1]} retrains nothing (retrain.epochs is 0). Give another recipe, or none.")
     if origins and not values.get("retrain"):
         raise UsageError(f"{' + '.join(origins)} says nothing of retraining. Give another recipe, or none.")
     flags = {key: value for key, value in options.items() if key not in own}
     changes = layered({"retrain": values.get("retrain", {})}, {"retrain": flags})["retrain"]
+    if origins and "epochs" not in flags and not changes.get("epochs", 1):
+        raise UsageError(f"{origins[-1]} retrains nothing (retrain.epochs is 0). Give --epochs or another recipe.")
     recipe = {"retrain": {"epochs": RetrainConf().epochs, **changes}}
     conf = from_values(recipe, " + ".join([*origins, "options"])).retrain
     settings = {key: getattr(conf, key) for key in changes}

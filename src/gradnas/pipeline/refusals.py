@@ -29,21 +29,22 @@ def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
                 f"the strategy {conf.strategy.name!r} learns the architecture on held-out data, but there is none. "
                 "Set val_ratio above 0 or give a validation set."
             )
-        _check_batches(conf.search, context, "search")
+        sizes = _sizes(conf.search, context)
+        _check_batches(conf.search, sizes, context, "search")
         if isinstance(strategy, MetaOptimizer):
             check_penalty(conf.search, strategy)
-            train, val = _batch_plans(conf.search, context)
-            strategy.check_schedule(search_schedule(conf.search, train, val))
+            plans = {part: BatchPlan.of(n, conf.search.batch_size, shuffle=True) for part, n in sizes.items()}
+            strategy.check_schedule(search_schedule(conf.search, plans["training"], plans.get("validation")))
     if conf.retrain.epochs > 0:
         large = conf.retrain
         space.build(
             with_changes(space.settings, channels=large.channels, cells=large.cells, aux_weight=large.aux_weight)
         )
-        _check_batches(conf.retrain, context, "retrain")
+        _check_batches(conf.retrain, _sizes(conf.retrain, context), context, "retrain")
 
 
-def _check_batches(conf: PhaseConf, context: RunContext, phase: str) -> None:
-    for part, n in _sizes(conf, context).items():
+def _check_batches(conf: PhaseConf, sizes: dict[str, int], context: RunContext, phase: str) -> None:
+    for part, n in sizes.items():
         if conf.batch_size > n and (part == "training" or isinstance(conf, SearchConf)):
             raise ValueError(
                 f"fewer samples than the batch: {n} {part} images, {phase}.batch_size={conf.batch_size}. "
@@ -56,18 +57,8 @@ def _check_batches(conf: PhaseConf, context: RunContext, phase: str) -> None:
     augmentation.check_pixels(channels, train.images.dtype)
 
 
-def _batch_plans(conf: SearchConf, context: RunContext) -> tuple[BatchPlan, BatchPlan | None]:
-    """How the samples of weight steps and of architecture steps will fall into batches."""
-    sizes = _sizes(conf, context)
-    train, val = (
-        BatchPlan.of(sizes[part], conf.batch_size, shuffle=True) if part in sizes else None
-        for part in ("training", "validation")
-    )
-    assert train is not None
-    return train, val
-
-
 def _sizes(conf: PhaseConf, context: RunContext) -> dict[str, int]:
+    """Samples that train, and those held out if any."""
     train, held_out = context.data.train, context.val_set
     if held_out is None and conf.val_ratio > 0:
         kept, rest = stratified_split(train.labels, conf.val_ratio, seed=context.seed)

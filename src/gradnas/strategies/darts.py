@@ -194,7 +194,7 @@ def hypergradient(
     step = SgdStep.uniform(len(weights), lr=lr, momentum=momentum, weight_decay=weight_decay, buffers=momentum_buffers)
 
     def loss(batch: Batch, *, full_precision: bool = False, mixing: Sequence[Tensor | None] | None = None) -> Tensor:
-        out = model(batch[0])
+        out = model(batch[0]) if mixing is None else model(batch[0], mixing)
         return loss_fn(out[0] if isinstance(out, tuple) else out, batch[1])
 
     def gradient(batch: Batch) -> Gradient:

@@ -15,27 +15,30 @@ class Readout:
     def __init__(self, device: torch.device) -> None:
         self.lags = device.type == "cuda"
         self._device = device
-        self._posted: tuple[Tensor, list[list[Tensor]], int] | None = None
+        self._posted: tuple[Tensor, list[torch.Size], int] | None = None
         self._copied = torch.cuda.Event() if self.lags else None
 
-    def post(self, finite: Tensor, survivors: list[list[Tensor]], examples: int) -> None:
-        """Hand over the outcome of a step with that many examples."""
-        if self._copied is None:
-            self._posted = finite, survivors, examples
-            return
-        flat = torch.cat([finite.view(1), *(mask for masks in survivors for mask in masks)])
-        host = torch.empty(flat.shape, dtype=torch.bool, pin_memory=True).copy_(flat, non_blocking=True)
-        self._copied.record(torch.cuda.current_stream(self._device))
-        finite, *masks = host.split([1, *(len(mask) for masks in survivors for mask in masks)])
-        in_order = iter(masks)
-        self._posted = finite, [[next(in_order) for _ in masks] for masks in survivors], examples
+    def post(self, finite: Tensor, survivors: list[Tensor], examples: int) -> None:
+        """Hand over the outcome of a step.
 
-    def take(self) -> tuple[bool, list[list[Tensor]], int] | None:
-        """The outcome posted last, once; None when there is none."""
+        Args:
+            finite: Whether all rewards were finite, 0-dim bool.
+            survivors: Experts that are active, bool of shape (E, N), one per cell type.
+            examples: Validation examples of the step.
+        """
+        packed = torch.cat([finite.view(1), *(table.flatten() for table in survivors)])
+        if self._copied is not None:
+            host = torch.empty(packed.shape, dtype=torch.bool, pin_memory=True)
+            packed = host.copy_(packed, non_blocking=True)
+            self._copied.record(torch.cuda.current_stream(self._device))
+        self._posted = packed, [table.shape for table in survivors], examples
+
+    def take(self) -> tuple[bool, list[list[list[bool]]], int] | None:
+        """The outcome posted last, once, as :meth:`post` got it but on the host; None when there is none."""
         if self._posted is None:
             return None
         if self._copied is not None:
             self._copied.synchronize()
-        finite, survivors, examples = self._posted
-        self._posted = None
-        return bool(finite), survivors, examples
+        (packed, shapes, examples), self._posted = self._posted, None
+        finite, *masks = packed.split([1, *(shape.numel() for shape in shapes)])
+        return bool(finite), [mask.view(shape).tolist() for mask, shape in zip(masks, shapes, strict=True)], examples

@@ -194,7 +194,7 @@ class Xnas(MetaOptimizer):
             for old, new, state in zip(before, after, (log_weights, active), strict=True):
                 torch._foreach_copy_(state, list(torch.where(finite, new, old).unbind(0)))
             cut_here *= finite
-            survivors.append(active)
+            survivors.append(torch.stack(active))
         self._cut += cut
         self._readout.post(finite, survivors, len(y))
         if not self._readout.lags:
@@ -251,10 +251,10 @@ class Xnas(MetaOptimizer):
             )
         self._drop_fallen(survivors)
 
-    def _drop_fallen(self, survivors: Sequence[Sequence[Tensor]]) -> None:
-        """Leave fallen experts out of every pass from now on; reads the masks, which lie on the host."""
+    def _drop_fallen(self, survivors: Sequence[Sequence[Sequence[bool]]]) -> None:
+        """Leave fallen experts out of every pass from now on; per cell type a table of edges by experts."""
         for kind, masks in zip(self._types, survivors, strict=True):
-            for ops, mask in zip(kind.sharers, torch.stack(list(masks)).tolist(), strict=True):
+            for ops, mask in zip(kind.sharers, masks, strict=True):
                 for op in ops:
                     op.compute_only(mask)
 
@@ -294,4 +294,4 @@ class Xnas(MetaOptimizer):
         self._readout = Readout(self._cut.device)
         self.examples, self.steps = int(state["examples"]), int(state["steps"])
         self._cut.copy_(state["cut"])
-        self._drop_fallen([kind.read("survivors") for kind in self._types])
+        self._drop_fallen([torch.stack(kind.read("survivors")).tolist() for kind in self._types])
