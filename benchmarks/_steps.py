@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _yardstick import Yardstick
 
 import gradnas as gn
+from gradnas.arch import DARTS_PRIMITIVES
 from gradnas.config import SearchConf
 from gradnas.pipeline import ArchTrainer
 from gradnas.pipeline.run_folder import environment
@@ -21,34 +23,75 @@ from gradnas.strategies import MetaOptimizer, SearchSchedule
 class OneStep:
     """A supergraph of the DARTS space with its trainer; :meth:`run` does one whole search step."""
 
-    def __init__(self, strategy: MetaOptimizer, args: argparse.Namespace) -> None:
-        space = gn.spaces.DartsSpace(3, args.image, 10, channels=args.channels, cells=args.cells)
+    def __init__(
+        self, strategy: MetaOptimizer, args: argparse.Namespace, *, fused: bool = True, precision: str = "float32"
+    ) -> None:
+        space = gn.spaces.DartsSpace(
+            3, args.image, 10, channels=args.channels, cells=args.cells, nodes=args.nodes, primitives=args.primitives
+        )
         torch.manual_seed(0)
-        model = gn.supergraph.Model(space.build(), droppath=False, affine=False)
+        model = gn.supergraph.Model(space.build(), droppath=False, affine=False, fused=fused)
         self.model = model.to(device=args.device, memory_format=torch.channels_last)
         self.strategy = strategy
-        self.trainer = ArchTrainer(SearchConf(epochs=1), self.model, strategy=strategy)
+        self.trainer = ArchTrainer(SearchConf(epochs=1, precision=precision), self.model, strategy=strategy)
         self.trainer.multi_optim = self.trainer.create_multi_optim(self.trainer.ordinary_params())
         steps = 1_000_000  # far from the end of any schedule
         schedule = SearchSchedule(epochs=1, steps_per_epoch=steps, val_samples=steps * args.batch)
         optimizer = self.trainer.multi_optim[0].optimizer
         strategy.prepare(self.model, self.trainer._batch_loss, optimizer, schedule=schedule)
         self.sums = gn.training.ScoreSums(args.device)
-        self.batches = [self._batch(args) for _ in range(2)]
+        self.batches = [random_batch(args) for _ in range(2)]
         self.device: str = args.device
-
-    def _batch(self, args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
-        x = torch.randn(args.batch, 3, args.image, args.image, device=args.device)
-        return x.contiguous(memory_format=torch.channels_last), torch.randint(10, (args.batch,), device=args.device)
 
     def run(self) -> float:
         """One step; returns wall-clock seconds."""
         start = time.perf_counter()
         self.strategy.step(self.batches[0], self.batches[1])
         self.trainer._weight_step(*self.batches[0], self.sums)
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize()
+        synchronize(self.device)
         return time.perf_counter() - start
+
+
+class YardstickStep:
+    """The same for the yardstick: its step has no optimizers, which is in its favour."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        torch.manual_seed(0)
+        self.model = Yardstick(args.channels, args.cells, args.nodes).to(args.device)
+        self.batches = [(x.contiguous(), y) for x, y in (random_batch(args) for _ in range(2))]
+        self.device: str = args.device
+
+    def run(self) -> float:
+        """One step; returns wall-clock seconds."""
+        start = time.perf_counter()
+        self.model.step(*self.batches)
+        synchronize(self.device)
+        return time.perf_counter() - start
+
+
+def random_batch(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images, channels_last, and targets."""
+    x = torch.randn(args.batch, 3, args.image, args.image, device=args.device)
+    return x.contiguous(memory_format=torch.channels_last), torch.randint(10, (args.batch,), device=args.device)
+
+
+def synchronize(device: str) -> None:
+    """Wait for the device."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def matmul_rate(device: str, precision: torch.dtype = torch.float32) -> float:
+    """GFLOP/s of a large matrix product on this device, the best of ten."""
+    n = 2048 if device == "cpu" else 8192
+    a = torch.randn(n, n, device=device).to(precision)
+    best = float("inf")
+    for _ in range(10):
+        start = time.perf_counter()
+        a @ a
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best / 1e9
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -58,6 +101,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     options.add_argument("--channels", type=int, default=16)
     options.add_argument("--cells", type=int, default=8)
     options.add_argument("--image", type=int, default=32)
+    options.add_argument("--nodes", type=int, default=4)
+    options.add_argument("--primitives", nargs="+", default=list(DARTS_PRIMITIVES))
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return options

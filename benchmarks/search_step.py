@@ -1,43 +1,162 @@
-"""Time of one DARTS search step (architecture step plus weight step), first and second order, in one run.
+"""Time, memory and arithmetic rate of a search step: fused against plain against the way other libraries do it.
 
-    python benchmarks/search_step.py [--batch 16] [--channels 16] [--cells 8] [--repeats 5] [--device cpu]
+    python benchmarks/search_step.py [--batches 8 16] [--repeats 5] [--strategies darts-1 darts-2 xnas] [--device cpu]
 
-Prints medians and their ratio, and writes ``benchmarks/results/search_step_<device>.json`` with machine, versions, n
-and spread. Steps of the two orders alternate, so a drift of the machine's speed does not favour either.
+A step is an architecture step and a weight step. In each repeat every execution does a few, one after the other, so a
+drift of the machine's speed favours none; ratios are those of one repeat. The yardstick is first-order DARTS edge by
+edge in contiguous memory with every gradient in both passes (``_yardstick.py``). Peak memory is measured in a process
+of its own for each execution. The rate counts the arithmetic of the plain step, whoever runs it, so it says how much
+useful work is done per second; beside it, the rate of a large matrix product on the same machine.
+
+Writes ``benchmarks/results/search_step_<device>.json`` with machine, versions, n and spread.
 """
 
-import torch
-from _steps import OneStep, machine, parser, spread, write_result
+import argparse
+import gc
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
 
-import gradnas as gn
+import torch
+from _steps import OneStep, YardstickStep, machine, matmul_rate, parser, random_batch, spread, write_result
+from torch.utils.flop_counter import FlopCounterMode
+
+from gradnas.data import Augmentation, BatchLoader, ImageSet, Normalization
+from gradnas.strategies import Darts, MetaOptimizer, Xnas
+
+STRATEGIES = {"darts-1": lambda: Darts(order=1), "darts-2": lambda: Darts(order=2), "xnas": Xnas}
+Step = OneStep | YardstickStep
+
+
+def create(execution: str, strategy: str, args: argparse.Namespace) -> Step:
+    if execution == "yardstick":
+        return YardstickStep(args)
+    made: MetaOptimizer = STRATEGIES[strategy]()
+    precision = "bfloat16" if execution.endswith("bfloat16") else "float32"
+    return OneStep(made, args, fused=execution.startswith("fused"), precision=precision)
+
+
+def executions(strategy: str, device: str) -> list[str]:
+    ours = ["plain", "fused", *(["fused-bfloat16"] if device.startswith("cuda") else [])]
+    return ["yardstick", *ours] if strategy == "darts-1" else ours
+
+
+def measure(strategy: str, args: argparse.Namespace) -> dict[str, Any]:
+    steps = {name: create(name, strategy, args) for name in executions(strategy, args.device)}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(args.repeats + 2):
+        for name, step in steps.items():
+            elapsed = step.run()
+            if repeat >= 2:  # the first ones warm up
+                seconds[name].append(elapsed)
+    with FlopCounterMode(display=False) as counter:
+        steps["plain"].run()
+    gflop = counter.get_total_flops() / 1e9
+    of_data = loading_seconds(args) / spread(seconds["fused"])["median"]
+    del steps
+    gc.collect()
+    rows = {}
+    for name, own in seconds.items():
+        rows[name] = {
+            "seconds": spread(own),
+            "gflop_per_s": gflop / spread(own)["median"],
+            "peak_memory_mib": peak_memory(name, strategy, args),
+            **{
+                f"{other}_over_this": spread([a / b for a, b in zip(seconds[other], own, strict=True)])
+                for other in ("yardstick", "plain")
+                if other in seconds and other != name
+            },
+        }
+    return {"gflop": gflop, "data_share_of_fused_step": of_data, "executions": rows}
+
+
+def loading_seconds(args: argparse.Namespace) -> float:
+    """Seconds that the two batches of a step take to make: gather, crop, flip, normalize."""
+    images = torch.randint(0, 256, (5000, 3, args.image, args.image), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (5000,))
+    data = ImageSet(images=images.to(args.device), labels=labels.to(args.device), classes=tuple("0123456789"))
+    normalization = Normalization(mean=(0.5,) * 3, std=(0.25,) * 3)
+    augmentation = Augmentation(crop_padding=4, flip=True)
+    loader = BatchLoader(
+        data, args.batch, normalization=normalization, augmentation=augmentation, seed=0, purpose="bench", shuffle=True
+    )
+    start = time.perf_counter()
+    count = min(100, len(loader))
+    for index in range(count):
+        x, _ = loader.batch(0, index)
+    float(x.sum())
+    return 2 * (time.perf_counter() - start) / count
+
+
+def peak_memory(execution: str, strategy: str, args: argparse.Namespace) -> float:
+    """MiB that three steps need beyond the loaded library, in a process of its own."""
+    sizes = [f"--{name}={getattr(args, name)}" for name in ("batch", "channels", "cells", "image", "nodes", "device")]
+    command = [sys.executable, __file__, "--memory-of", execution, "--strategies", strategy, *sizes]
+    return float(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+
+
+def print_memory(args: argparse.Namespace) -> None:
+    on_gpu = args.device.startswith("cuda")
+    random_batch(args)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    step = create(args.memory_of, args.strategies[0], args)
+    for _ in range(3):
+        step.run()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else after - before))
 
 
 def main() -> None:
-    args = parser(__doc__).parse_args()
-    steps = {order: OneStep(gn.strategies.Darts(order=order), args) for order in (1, 2)}
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    for repeat in range(args.repeats + 1):
-        for order, step in steps.items():
-            elapsed = step.run()
-            if repeat > 0:  # the first one warms up
-                seconds[order].append(elapsed)
-    ratio = spread([b / a for a, b in zip(seconds[1], seconds[2], strict=True)])
+    options = parser(__doc__)
+    options.add_argument("--batches", type=int, nargs="+", default=[16])
+    options.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
+    options.add_argument("--memory-of", help=argparse.SUPPRESS)
+    args = options.parse_args()
+    if args.memory_of:
+        return print_memory(args)
+    rate = matmul_rate(args.device)
+    rows = []
+    for batch in args.batches:
+        args.batch = batch
+        rows += [{"strategy": name, "batch": batch, **measure(name, args)} for name in args.strategies]
+    settings = {key: value for key, value in vars(args).items() if key not in ("batch", "memory_of")}
     result = {
-        "what": "one DARTS search step in seconds, plain execution",
-        "settings": vars(args),
+        "what": "one search step of the DARTS space",
+        "settings": settings,
         "n": args.repeats,
-        "order_1_s": spread(seconds[1]),
-        "order_2_s": spread(seconds[2]),
-        "ratio": ratio,
-        "bar": "order 2 costs at most 2.6 times order 1",
+        "matmul_gflop_per_s": rate,
+        "rows": rows,
+        "bar": "darts-1, batch 16: yardstick / fused at least 5; darts-2: plain / fused at least 5; memory not above",
         "machine": machine(),
     }
     target = write_result(f"search_step_{args.device.split(':')[0]}", result)
+    print_table(result)
+    print(f"-> {target}")
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """The table of the performance page."""
     used = result["machine"]
-    print(f"{used['gpu'] or used['processor']}, {used['threads']} threads, torch {torch.__version__}, n={args.repeats}")
-    for order in (1, 2):
-        print(f"order {order}  {spread(seconds[order])['median']:7.3f} s/step")
-    print(f"ratio    {ratio['median']:7.2f}   ({ratio['min']:.2f} to {ratio['max']:.2f})   -> {target}")
+    print(
+        f"{used['gpu'] or used['processor']}, {used['threads']} threads, torch {torch.__version__}, n={result['n']}\n"
+    )
+    print("| strategy | batch | execution | s/step | yardstick / this | plain / this | peak MiB | GFLOP/s (share) |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in result["rows"]:
+        for name, own in row["executions"].items():
+            ratios = [
+                f"{own[key]['median']:.2f} ({own[key]['min']:.2f} to {own[key]['max']:.2f})" if key in own else ""
+                for key in ("yardstick_over_this", "plain_over_this")
+            ]
+            share = own["gflop_per_s"] / result["matmul_gflop_per_s"]
+            print(
+                f"| {row['strategy']} | {row['batch']} | {name} | {own['seconds']['median']:.3f} "
+                f"| {' | '.join(ratios)} | {own['peak_memory_mib']:.0f} | {own['gflop_per_s']:.0f} ({100 * share:.0f} %) |"
+            )
+        print(f"| | | data of a fused step | {100 * row['data_share_of_fused_step']:.2f} % of it | | | | |")
 
 
 if __name__ == "__main__":

@@ -660,11 +660,6 @@ def test_names_are_looked_up_in_the_given_registry_everywhere() -> None:
     assert sorted(asked) == sorted(op.name for place, op in model.desc.top_ops() if place != "model_stems.1")
 
 
-def test_the_fused_execution_is_refused() -> None:
-    with pytest.raises(ValueError, match="plain execution only; pass fused=False"):
-        Model(SPACE.build(), fused=True)
-
-
 def test_device_type() -> None:
     assert search_model().device_type() == "cpu"
     assert on_meta(discrete_desc()).device_type() == "meta"

@@ -77,6 +77,8 @@ class SearchConf(PhaseConf):
         finalizers: ``default``, or ``random`` for a random member.
         augment_val_batches: Augment the validation batches of the architecture step, as the released DARTS code does.
             Validation itself is never augmented.
+        fused: Train the supergraph by the fast execution; no computes edge by edge, the same function several times
+            slower.
     """
 
     epochs: int = 50
@@ -85,6 +87,7 @@ class SearchConf(PhaseConf):
     val_ratio: float = 0.5
     finalizers: Literal["default", "random"] = "default"
     augment_val_batches: bool = False
+    fused: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

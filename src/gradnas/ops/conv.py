@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gradnas.arch import OpDesc
 from gradnas.ops.base import Op
-from gradnas.ops.dilated import DilatedDepthwiseConv2d
+from gradnas.ops.depthwise import DepthwiseConv2d
 
 
 def batch_norm(channels: int, affine: bool) -> nn.BatchNorm2d:
@@ -21,7 +21,7 @@ def depthwise_separable(
     """ReLU, depthwise convolution, pointwise convolution, batch norm."""
     return [
         nn.ReLU(),
-        _depthwise(ch_in, kernel_size, stride, padding, dilation),
+        DepthwiseConv2d(ch_in, kernel_size, stride, padding, dilation),
         nn.Conv2d(ch_in, ch_out, 1, bias=False),
         batch_norm(ch_out, affine),
     ]
@@ -32,12 +32,6 @@ def check_stride(op_desc: OpDesc, stride: int) -> int:
     if stride not in (1, 2):
         raise ValueError(f"stride of {op_desc.name!r} must be 1 or 2, got {stride}.")
     return stride
-
-
-def _depthwise(channels: int, kernel_size: int, stride: int, padding: int, dilation: int) -> nn.Conv2d:
-    if dilation == 2 and kernel_size % 2 == 1 and padding == kernel_size - 1:
-        return DilatedDepthwiseConv2d(channels, kernel_size, stride)
-    return nn.Conv2d(channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=False)
 
 
 class _Sequence(Op):

@@ -88,7 +88,7 @@ class Searcher:
             raise ValueError("drop_path acts on discrete networks; a supergraph has none. Set search.drop_path to 0.")
         if trainer_class is not None and conf_search.aux_weight > 0 and not model_desc.has_aux_tower():
             raise ValueError("search.aux_weight has no effect: the supergraph has no auxiliary tower. Set it to 0.")
-        model = self.context.model(lambda: self._supergraph(model_desc), f"{self.phase}.weights")
+        model = self.context.model(lambda: self._supergraph(model_desc, conf_search.fused), f"{self.phase}.weights")
         if trainer_class is None:
             return self.finalize_model(model, finalizers), None
         checkpoint = self.context.checkpoint(self.phase)
@@ -107,8 +107,8 @@ class Searcher:
         metrics = trainer.fit(self.get_data(conf_search))
         return self.finalize_model(model, finalizers), metrics
 
-    def _supergraph(self, desc: ModelDesc) -> Model:
-        return Model(desc, droppath=False, affine=False, registry=self.registry)
+    def _supergraph(self, desc: ModelDesc, fused: bool) -> Model:
+        return Model(desc, droppath=False, affine=False, fused=fused, registry=self.registry)
 
     def _alpha_log(self, start: int) -> Any:
         folder = self.context.folder

@@ -23,7 +23,7 @@ from torch.optim import Adam, Optimizer
 from gradnas.foundation.optimizers import load_optimizer_state, optimizer_state
 from gradnas.strategies.base import Batch, BatchLoss, LossFn, MetaOptimizer, SearchSchedule
 from gradnas.strategies.unrolled import Gradient, SgdStep, unrolled_gradient
-from gradnas.supergraph import ArchModule, Model, fixed, same_random_draws, untouched_statistics
+from gradnas.supergraph import ArchModule, Model, batch_norms, fixed, same_random_draws, untouched_statistics
 
 NOTHING_TO_LEARN = (
     "the model has no architecture parameter that a gradient could move, so there is nothing to search: it has no edge "
@@ -90,7 +90,7 @@ class Darts(MetaOptimizer):
         schedule: SearchSchedule | None = None,
     ) -> None:
         self._model, self._loss, self._chunks = model, loss, chunks
-        self._weights = list(model.weights())
+        self._weights, self._norms = list(model.weights()), batch_norms(model)
         learnt = {name: value for name, value in model.all_owned().items() if isinstance(value, Parameter)}
         self._names, self._alphas = list(learnt), list(learnt.values())
         if not self._alphas:
@@ -117,7 +117,7 @@ class Darts(MetaOptimizer):
         self._steps += 1
 
     def _gradients(self, train_batch: Batch, val_batch: Batch) -> list[Tensor]:
-        with untouched_statistics(self._model):
+        with untouched_statistics(self._norms):
             if self.order == 1:
                 with fixed(self._weights):
                     return batch_gradient(self._loss, val_batch, self._alphas, self._chunks)

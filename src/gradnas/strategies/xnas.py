@@ -34,7 +34,7 @@ from gradnas.strategies.expert_advice import bounded_rewards, exact_dtype, learn
 from gradnas.strategies.expert_advice import expert_update as expert_update
 from gradnas.strategies.expert_weights import ExpertWeights, per_example
 from gradnas.strategies.readout import Readout
-from gradnas.supergraph import MixedOp, MixingRule, Model, fixed, untouched_statistics
+from gradnas.supergraph import MixedOp, MixingRule, Model, batch_norms, fixed, untouched_statistics
 from gradnas.supergraph.mixing import entry
 
 
@@ -108,7 +108,7 @@ class Xnas(MetaOptimizer):
         schedule: SearchSchedule | None = None,
     ) -> None:
         self._model, self._loss, self._chunks = model, loss, chunks
-        self._weights = list(model.weights())
+        self._weights, self._norms = list(model.weights()), batch_norms(model)
         self._total = self._examples_announced(schedule)
         model.set_mixing_rule(self.mixing_rule, afresh=True)
         self._types = self._forecasters(model)
@@ -206,7 +206,7 @@ class Xnas(MetaOptimizer):
         rewards: list[Tensor] = []
         finite = torch.ones((), dtype=torch.bool, device=device)
         cut = torch.zeros_like(self._cut)
-        with untouched_statistics(self._model), fixed(self._weights):
+        with untouched_statistics(self._norms), fixed(self._weights):
             for part_x, part_y in zip(x.chunk(self._chunks), y.chunk(self._chunks), strict=True):
                 gradients = self._gradients(part_x, part_y)
                 for i, (kind, gradient) in enumerate(zip(self._types, gradients, strict=True)):

@@ -80,6 +80,9 @@ class XnasOp(MixedOp):
         self._mixtures.append(leaf)
         return super().forward(x, leaf[0, 0].T)
 
+    def can_fuse(self) -> bool:
+        return not self._gathering
+
     def update_alphas(
         self, eta: float, current_t: int, total_t: int, grad_clip: float, *, others: Sequence["XnasOp"] = ()
     ) -> None:

@@ -10,6 +10,7 @@ from gradnas.supergraph.mixed_op import MixedOp as MixedOp
 from gradnas.supergraph.mixing import MixingRule as MixingRule
 from gradnas.supergraph.mixing import Softmax as Softmax
 from gradnas.supergraph.model import Model as Model
+from gradnas.supergraph.passes import batch_norms as batch_norms
 from gradnas.supergraph.passes import fixed as fixed
 from gradnas.supergraph.passes import same_random_draws as same_random_draws
 from gradnas.supergraph.passes import untouched_statistics as untouched_statistics

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gradnas.arch import CellDesc
 from gradnas.ops import OPS, ArchModule, Op, OpRegistry
 from gradnas.supergraph.dag_edge import DagEdge
+from gradnas.supergraph.fused import FusedNodes
 from gradnas.supergraph.mixed_op import MixedOp
 
 
@@ -21,6 +22,7 @@ class Cell(ArchModule):
         trainables_from: The first cell of the type, already built, whose architecture parameters are used; None for
             that cell itself.
         registry: Where op names are looked up.
+        fused: Whether its nodes are computed by the fast execution (see :class:`Model`).
 
     Raises:
         ValueError: When ``trainables_from`` lacks a choice of this cell or has one more, when edges differ in the
@@ -36,6 +38,7 @@ class Cell(ArchModule):
         trainables_from: "Cell | None",
         *,
         registry: OpRegistry = OPS,
+        fused: bool = False,
     ) -> None:
         super().__init__()
         self.desc = desc
@@ -56,6 +59,8 @@ class Cell(ArchModule):
         with _named(f"cells[{desc.id}].post_op"):
             self.post_op = Op.create(desc.post_op, affine, registry=registry)
         self._check_candidates(trainables_from)
+        nodes = [[edge for edge in node if isinstance(edge, DagEdge)] for node in self.node_edges()]
+        self._fused = FusedNodes(nodes) if fused else None
 
     def _check_candidates(self, owner: "Cell | None") -> None:
         if owner is not None and len(self.mixed_ops()) != len(owner.mixed_ops()):
@@ -105,25 +110,39 @@ class Cell(ArchModule):
                 (E, B, N) with one row per example; None computes them here.
 
         Raises:
-            ValueError: For another number of rows than the cell has edges that hold a choice.
+            ValueError: For mixing weights of another shape.
         """
         if weights is None:
             weights = self.mixing_weights()
-        elif len(weights) != len(self.mixed_ops()):
+        else:
+            self._check_weights(weights, len(s0))
+        s0, s1 = self.stems[0](s0), self.stems[1](s1)
+        states = None if self._fused is None else self._fused(s0, s1, weights)
+        if states is None:
+            states = self._plain([s0, s1], weights)
+        merged: Tensor = self.post_op(states)
+        return merged
+
+    def _check_weights(self, weights: Tensor, examples: int) -> None:
+        ops = self.mixed_ops()
+        candidates = len(ops[0].names) if ops else 0
+        if tuple(weights.shape) not in ((len(ops), candidates), (len(ops), examples, candidates)):
             raise ValueError(
-                f"cells[{self.desc.id}] has {len(self.mixed_ops())} edges that hold a choice, got mixing weights of "
-                f"shape {tuple(weights.shape)}. Pass one row per edge."
+                f"cells[{self.desc.id}] has {len(ops)} edges that hold a choice, each of {candidates} candidates, got "
+                f"mixing weights of shape {tuple(weights.shape)}. Pass one row per edge, {(len(ops), candidates)}, or "
+                f"one per edge and example, {(len(ops), examples, candidates)}."
             )
+
+    def _plain(self, states: list[Tensor], weights: Tensor | None) -> list[Tensor]:
+        """All states from the first two, edge by edge: the definition."""
         rows = iter(() if weights is None else weights.unbind(0))
-        states = [self.stems[0](s0), self.stems[1](s1)]
         for node in self.node_edges():
             total: Tensor | None = None
             for edge in node:
                 out = edge(states, next(rows) if isinstance(edge.op, MixedOp) else None)
                 total = out if total is None else total + out
             states.append(states[-1].clone() if total is None else total)
-        merged: Tensor = self.post_op(states)
-        return merged
+        return states
 
 
 @contextmanager

@@ -159,6 +159,10 @@ class MixedOp(Op):
         assert y is not None
         return y
 
+    def can_fuse(self) -> bool:
+        """Whether a weighted sum of the candidates is all that :meth:`forward` does, so that it need not be called."""
+        return type(self).forward is MixedOp.forward
+
     def ops(self) -> Iterator[tuple[Op, float]]:
         for op, weight in zip(self.candidates, self.probabilities().tolist(), strict=True):
             assert isinstance(op, Op)

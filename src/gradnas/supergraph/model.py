@@ -15,14 +15,16 @@ from gradnas.supergraph.mixing import MixingRule
 
 
 class Model(ArchModule):
-    """The network of a description, executed edge by edge: the readable reference.
+    """The network of a description, executed edge by edge (the readable reference) or fused.
 
     Args:
         desc: What to build; never modified. Weights it holds are loaded.
         droppath: Whether edges of a discrete network pass through drop path (see :meth:`drop_path_prob`).
         affine: Whether batch norms inside cells have weights: no while searching, yes otherwise. Those of the model
             stems always have.
-        fused: The fast execution of the same function; not part of this version, so only False is accepted.
+        fused: Whether cells are computed by the fast execution, several times faster and the same function, see
+            ``fused/execution.py``. Weights, statistics and their names are the same; hooks on the candidates of mixed
+            ops do not run, and tensors are channels_last inside.
         registry: Where op names are looked up; a space with ops of its own passes its registry.
 
     Raises:
@@ -40,9 +42,7 @@ class Model(ArchModule):
         registry: OpRegistry = OPS,
     ) -> None:
         super().__init__()
-        if fused:
-            raise ValueError("this version of gradnas has the plain execution only; pass fused=False.")
-        self.desc = desc
+        self.desc, self.fused = desc, fused
         first, second = desc.model_stems
         self.stems_equal = bool(second.params.get("shared")) and first.name == second.name
         self.stems_chained = bool(second.params.get("shared")) and not self.stems_equal
@@ -52,7 +52,7 @@ class Model(ArchModule):
         for cell in desc.cell_descs:
             owner = None if cell.trainables_from == cell.id else self.cells[cell.trainables_from]
             assert owner is None or isinstance(owner, Cell)
-            self.cells.append(Cell(cell, affine, droppath, owner, registry=registry))
+            self.cells.append(Cell(cell, affine, droppath, owner, registry=registry, fused=fused))
         self.aux_towers = nn.ModuleDict(
             {str(i): AuxTower(tower) for i, tower in enumerate(desc.aux_tower_descs) if tower is not None}
         )
@@ -83,6 +83,8 @@ class Model(ArchModule):
                 f"the network takes images of shape (batch, {', '.join(map(str, expected))}), got {tuple(x.shape)}. "
                 "Build it for this size: image_size and in_channels of the space."
             )
+        if self.fused:
+            x = x.contiguous(memory_format=torch.channels_last)
         s0: Tensor = self.model_stems[0](x)
         s1 = s0 if self.stems_equal else self.model_stems[1](s0 if self.stems_chained else x)
         aux_logits: Tensor | None = None

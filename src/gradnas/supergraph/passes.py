@@ -1,6 +1,6 @@
 """What a pass through the supergraph may touch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -24,13 +24,22 @@ def fixed(parameters: Iterable[Parameter]) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """The batch norms of a model: what :func:`untouched_statistics` looks for, which takes a while in a supergraph."""
+    return [m for m in model.modules() if isinstance(m, _BatchNorm)]
+
+
 @contextmanager
-def untouched_statistics(model: nn.Module) -> Iterator[None]:
+def untouched_statistics(model: nn.Module | Sequence[nn.Module]) -> Iterator[None]:
     """Normalize with batch statistics in training mode, but leave running statistics and their counters as they are.
 
     The architecture pass runs like this: only the weight step may move what evaluation will use.
+
+    Args:
+        model: The model, or its :func:`batch_norms`, for who asks at every step.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
+    found = batch_norms(model) if isinstance(model, nn.Module) else model
+    norms = [m for m in found if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
     for norm in norms:
         norm.track_running_stats = False
     try:

@@ -77,6 +77,10 @@ class MultiOptim:
     def __getitem__(self, i: int) -> OptimSched:
         return self._parts[i]
 
+    def params(self) -> list[Tensor]:
+        """Every parameter of every optimizer."""
+        return [p for part in self._parts for p in _params(part.optimizer)]
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for part in self._parts:

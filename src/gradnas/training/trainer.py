@@ -124,7 +124,7 @@ class Trainer:
                 (loss * (len(part_y) / len(y))).backward()
                 sums.add(loss, logits, part_y)
         if self.conf.grad_clip > 0:
-            clip_grad_norm_(self.ordinary_params(), self.conf.grad_clip)
+            clip_grad_norm_(self.multi_optim.params(), self.conf.grad_clip)
         self.multi_optim.step()
 
     def forward(
