@@ -10,14 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter, ParameterList
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradnas.data import DataLoaders
 from gradnas.foundation.seeds import seeded_initialization
 from gradnas.ops import ArchParams
 from gradnas.pipeline import ArchTrainer
+from gradnas.pipeline.arch_trainer import check_graph
 from gradnas.strategies import Batch, Darts, MetaOptimizer
 from gradnas.supergraph import Model
-from gradnas.training import CheckPoint, OptimConf, create_checkpoint
+from gradnas.training import CheckPoint, OptimConf, ScoreSums, create_checkpoint
 
 
 class Nothing(MetaOptimizer):
@@ -285,3 +287,63 @@ def test_divergence_of_the_architecture_is_reported(tools: Any) -> None:
 
     with pytest.raises(FloatingPointError, match="step 0"):
         train(tools, supergraph(tools), Diverged())
+
+
+# ------------------------------------------------------------------------------------------------------- fused, on a GPU
+
+
+class HostReads(TorchDispatchMode):
+    """Counts what would make the host wait for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__.split(".")[0] in {"_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "unique"}:
+            self.found.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_whole_search_step_reads_nothing_from_the_device(tools: Any) -> None:
+    found: list[str] = []
+
+    class Watching(ArchTrainer):
+        def train_step(self, x: Tensor, y: Tensor, sums: ScoreSums) -> None:
+            if self.global_step == 0:  # optimizers make their state
+                return super().train_step(x, y, sums)
+            with HostReads() as reads:
+                super().train_step(x, y, sums)
+            found.extend(reads.found)
+            return None
+
+    model = Model(tools.space.build(), affine=False, fused=True)
+    trainer = Watching(tools.search_conf(epochs=1), model, strategy=Darts(order=1))
+    trainer.fit(data(tools))
+    assert trainer.global_step > 1
+    # Adam on a CPU keeps a counter for each parameter in memory and reads it; on a GPU it counts on the device.
+    assert found == ["_local_scalar_dense.default"] * (len(trainer.alphas) * (trainer.global_step - 1))
+
+
+def test_recording_is_refused_where_it_cannot_be_done(tools: Any) -> None:
+    with pytest.raises(ValueError, match=r"needs an NVIDIA GPU, .*'cpu'"):
+        ArchTrainer(tools.search_conf(), supergraph(tools), cuda_graph=True)
+    with pytest.raises(ValueError, match=r"no CUDA graph .* Darts\(order=2"):
+        check_graph(Darts(order=2), "cuda")
+    check_graph(Darts(order=1), "cuda")
+    with pytest.raises(ValueError, match="needs search.fused=true"):
+        tools.search_conf(cuda_graph=True, fused=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_recorded_search_equals_an_eager_one(tools: Any) -> None:
+    found = []
+    for cuda_graph in (False, True):
+        torch.manual_seed(0)
+        model = Model(tools.space.build(), affine=False, fused=True).cuda()
+        loaders = tools.context(device=torch.device("cuda")).loaders(tools.search_conf(), "search", test=False)
+        ArchTrainer(tools.search_conf(epochs=2), model, strategy=Darts(), cuda_graph=cuda_graph).fit(loaders)
+        found.append(model.state_dict())
+    for key, value in found[0].items():
+        torch.testing.assert_close(found[1][key], value, msg=key)

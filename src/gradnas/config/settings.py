@@ -79,6 +79,8 @@ class SearchConf(PhaseConf):
             Validation itself is never augmented.
         fused: Train the supergraph by the fast execution; no computes edge by edge, the same function several times
             slower.
+        cuda_graph: Record the whole step as a CUDA graph in each epoch and replay it; needs a GPU, the fused execution,
+            first-order DARTS and SGD.
     """
 
     epochs: int = 50
@@ -88,10 +90,13 @@ class SearchConf(PhaseConf):
     finalizers: Literal["default", "random"] = "default"
     augment_val_batches: bool = False
     fused: bool = True
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(self.epochs, "epochs of the search")
+        if self.cuda_graph and not (self.fused and self.optimizer.name == "sgd"):
+            raise ValueError("search.cuda_graph needs search.fused=true and search.optimizer.name=sgd.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+_HOW = ("capturable", "foreach", "fused")  # how an optimizer computes: up to this machine, not to the stored state
+
 
 def optimizer_state(optimizer: Optimizer, names: Sequence[str]) -> dict[str, Any]:
     """The state of an optimizer together with the names of its parameters in order.
@@ -27,4 +29,7 @@ def load_optimizer_state(optimizer: Optimizer, names: Sequence[str], stored: Map
         pairs = [*zip(names, stored["names"], strict=False), (f"{len(names)} names", f"{len(stored['names'])} names")]
         ours, theirs = next(pair for pair in pairs if pair[0] != pair[1])
         raise ValueError(f"the stored optimizer state is of other parameters: expected {ours!r}, found {theirs!r}.")
+    how = [{key: group[key] for key in _HOW if key in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(stored["state"])
+    for group, own in zip(optimizer.param_groups, how, strict=True):
+        group.update(own)

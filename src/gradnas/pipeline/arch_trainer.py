@@ -13,7 +13,7 @@ from gradnas.finalizers import Finalizers
 from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, l1_norm, mean_entropy, would_be
 from gradnas.strategies import Batch, Darts, MetaOptimizer, SearchSchedule
 from gradnas.supergraph import Model, fixed
-from gradnas.training import CheckPoint, Listener, Score, TrainConf, Trainer, steps_per_epoch
+from gradnas.training import CheckPoint, Listener, Score, ScoreSums, StepGraph, TrainConf, Trainer, steps_per_epoch
 
 AlphaLog = Callable[[dict[str, Any]], None]
 """Receives one record per epoch: what ``alphas.jsonl`` holds."""
@@ -33,6 +33,10 @@ class ArchTrainer(Trainer):
         seed: Of the run.
         listener: Told of progress.
         alpha_log: Told of the architecture parameters after each epoch.
+        cuda_graph: Replay the step as a CUDA graph, recorded anew in each epoch.
+
+    Raises:
+        ValueError: For settings that do not fit the strategy, and for a graph of what none can be made of.
     """
 
     strategy_class: ClassVar[type[MetaOptimizer]] = Darts
@@ -49,9 +53,13 @@ class ArchTrainer(Trainer):
         seed: int = 0,
         listener: Listener | None = None,
         alpha_log: AlphaLog | None = None,
+        cuda_graph: bool = False,
     ) -> None:
         self.strategy = strategy if strategy is not None else self.strategy_class()
         check_penalty(conf_train, self.strategy)
+        if cuda_graph:
+            check_graph(self.strategy, model.device_type())
+        self._records, self._graph = cuda_graph, None
         model.set_mixing_rule(self.strategy.mixing_rule)  # before anyone looks at the parameters: it may replace some
         super().__init__(conf_train, model, checkpoint, phase=phase, seed=seed, listener=listener)
         self.supergraph = model
@@ -88,10 +96,27 @@ class ArchTrainer(Trainer):
     def pre_epoch(self, data_loaders: DataLoaders) -> None:
         super().pre_epoch(data_loaders)
         self.strategy.new_epoch(self.epoch)
+        self._graph = None  # learning rate and sums are those of one epoch
 
     def pre_step(self, x: Tensor, y: Tensor) -> None:
-        val_batch = self._alpha_batches.next() if self._alpha_batches is not None and self.strategy.bilevel else None
-        self.strategy.step((x, y), val_batch)
+        self.strategy.step((x, y), self._val_batch())
+
+    def _val_batch(self) -> Batch | None:
+        return self._alpha_batches.next() if self._alpha_batches is not None and self.strategy.bilevel else None
+
+    def train_step(self, x: Tensor, y: Tensor, sums: ScoreSums) -> None:
+        if not self._records:
+            super().train_step(x, y, sums)
+            return
+        if self._graph is None:
+
+            def step(x: Tensor, y: Tensor, *val: Tensor) -> None:
+                self.strategy.step((x, y), (val[0], val[1]) if val else None)
+                self._weight_step(x, y, sums)
+
+            self._graph = StepGraph(step)
+        self._graph.run(x, y, *(self._val_batch() or ()))
+        self.post_step(x, y)
 
     @contextmanager
     def weight_pass(self) -> Iterator[None]:
@@ -159,6 +184,14 @@ def search_schedule(conf: TrainConf, train: Sized, alpha: BatchPlan | None) -> S
     steps = steps_per_epoch(conf, train)
     drawn = 0 if alpha is None else alpha.samples_in(conf.epochs * steps)
     return SearchSchedule(epochs=conf.epochs, steps_per_epoch=steps, val_samples=drawn)
+
+
+def check_graph(strategy: MetaOptimizer, device: str) -> None:
+    """Refuse to record a step that cannot be recorded. ValueError."""
+    if device != "cuda":
+        raise ValueError(f"cuda_graph needs an NVIDIA GPU, the search runs on {device!r}. Set search.cuda_graph=false.")
+    if not strategy.capturable:
+        raise ValueError(f"no CUDA graph can be made of the step of {strategy!r}. Set search.cuda_graph=false.")
 
 
 def check_penalty(conf: TrainConf, strategy: MetaOptimizer) -> None:

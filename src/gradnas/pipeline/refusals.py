@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from gradnas.config import PhaseConf, SearchConf
 from gradnas.data import BatchPlan, stratified_split
-from gradnas.pipeline.arch_trainer import check_penalty, search_schedule
+from gradnas.pipeline.arch_trainer import check_graph, check_penalty, search_schedule
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.experiment import Experiment
 from gradnas.spaces import with_changes
@@ -33,6 +33,8 @@ def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
         _check_batches(conf.search, sizes, context, "search")
         if isinstance(strategy, MetaOptimizer):
             check_penalty(conf.search, strategy)
+            if conf.search.cuda_graph:
+                check_graph(strategy, context.device.type)
             plans = {part: BatchPlan.of(n, conf.search.batch_size, shuffle=True) for part, n in sizes.items()}
             strategy.check_schedule(search_schedule(conf.search, plans["training"], plans.get("validation")))
     if conf.retrain.epochs > 0:

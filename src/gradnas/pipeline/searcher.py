@@ -103,6 +103,7 @@ class Searcher:
             seed=self.context.seed,
             listener=self.context.log_to(self.phase, start),
             alpha_log=self._alpha_log(start),
+            cuda_graph=conf_search.cuda_graph,
         )
         metrics = trainer.fit(self.get_data(conf_search))
         return self.finalize_model(model, finalizers), metrics

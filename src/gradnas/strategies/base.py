@@ -60,6 +60,11 @@ class MetaOptimizer(ABC):
     """Whether :meth:`step` needs a validation batch."""
 
     @property
+    def capturable(self) -> bool:
+        """Whether :meth:`step` does everything on the device, so that a CUDA graph of it can be replayed."""
+        return False
+
+    @property
     @abstractmethod
     def forward_equivalents(self) -> float:
         """Cost of one search step, weight step included, in forward passes of the supergraph.

@@ -74,6 +74,11 @@ class Darts(MetaOptimizer):
         # order 1: 2 forward, 1 full and 1 alpha backward; order 2: 5 forward, 3 full and 2 alpha backward.
         return 2.0 + 2.0 + 1.0 if self.order == 1 else 5.0 + 3 * 2.0 + 2.0
 
+    @property
+    def capturable(self) -> bool:
+        """Order 1 only: order 2 puts the state of random generators back, which a graph cannot."""
+        return self.order == 1
+
     def __repr__(self) -> str:
         return (
             f"Darts(order={self.order}, lr={self.lr}, betas={self.betas}, weight_decay={self.weight_decay}, "
@@ -98,9 +103,15 @@ class Darts(MetaOptimizer):
         self._weight_optimizer = weight_optimizer
         if self.order == 2:
             SgdStep.of(weight_optimizer, self._weights)  # refuse now rather than at the first step
-        self._optimizer = Adam(self._alphas, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
         device = self._alphas[0].device
-        self._steps = 0
+        self._optimizer = Adam(
+            self._alphas,
+            lr=self.lr,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            capturable=device.type == "cuda",
+        )
+        self._steps = torch.zeros((), dtype=torch.int64, device=device)
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=device)
 
     def step(self, train_batch: Batch, val_batch: Batch | None) -> None:
@@ -109,7 +120,7 @@ class Darts(MetaOptimizer):
         gradients = self._gradients(train_batch, val_batch)
         finite = torch.stack([g.isfinite().all() for g in gradients]).all()
         newly_bad = ~finite & (self._first_bad_step < 0)
-        self._first_bad_step = torch.where(newly_bad, self._steps, self._first_bad_step)
+        self._first_bad_step.copy_(torch.where(newly_bad, self._steps, self._first_bad_step))
         for alpha, gradient in zip(self._alphas, gradients, strict=True):
             alpha.grad = gradient
         self._optimizer.step()
@@ -146,11 +157,11 @@ class Darts(MetaOptimizer):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": optimizer_state(self._optimizer, self._names), "steps": self._steps}
+        return {"optimizer": optimizer_state(self._optimizer, self._names), "steps": int(self._steps)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         load_optimizer_state(self._optimizer, self._names, state["optimizer"])
-        self._steps = int(state["steps"])
+        self._steps.fill_(int(state["steps"]))
 
 
 def hypergradient(

@@ -17,6 +17,7 @@ from gradnas.training.multi_optim import create_optimizer as create_optimizer
 from gradnas.training.multi_optim import create_scheduler as create_scheduler
 from gradnas.training.settings import OptimConf as OptimConf
 from gradnas.training.settings import TrainConf as TrainConf
+from gradnas.training.step_graph import StepGraph as StepGraph
 from gradnas.training.tester import Tester as Tester
 from gradnas.training.trainer import Trainer as Trainer
 from gradnas.training.trainer import steps_per_epoch as steps_per_epoch

@@ -107,13 +107,17 @@ class Trainer:
         for step, (x, y) in enumerate(data_loaders.train.batches(self.epoch)):
             if step == steps:
                 break
-            self.pre_step(x, y)
-            self._weight_step(x, y, sums)
-            self.post_step(x, y)
+            self.train_step(x, y, sums)
             self.global_step += 1
             if (step + 1) % self.conf.log_every_steps == 0 or step + 1 == steps:
                 self.read_progress(step + 1, steps, sums)
         return sums.read()
+
+    def train_step(self, x: Tensor, y: Tensor, sums: ScoreSums) -> None:
+        """One step on a batch, with its hooks."""
+        self.pre_step(x, y)
+        self._weight_step(x, y, sums)
+        self.post_step(x, y)
 
     def _weight_step(self, x: Tensor, y: Tensor, sums: ScoreSums) -> None:
         self.multi_optim.zero_grad()
