@@ -289,7 +289,7 @@ def test_divergence_of_the_architecture_is_reported(tools: Any) -> None:
         train(tools, supergraph(tools), Diverged())
 
 
-# ------------------------------------------------------------------------------------------------------- fused, on a GPU
+# ------------------------------------------------------------------------------------------------------ fused, on a GPU
 
 
 class HostReads(TorchDispatchMode):
@@ -331,7 +331,7 @@ def test_recording_is_refused_where_it_cannot_be_done(tools: Any) -> None:
     with pytest.raises(ValueError, match=r"no CUDA graph .* Darts\(order=2"):
         check_graph(Darts(order=2), "cuda")
     check_graph(Darts(order=1), "cuda")
-    with pytest.raises(ValueError, match="needs search.fused=true"):
+    with pytest.raises(ValueError, match=r"needs search\.fused=true"):
         tools.search_conf(cuda_graph=True, fused=False)
 
 

@@ -59,7 +59,8 @@ class ArchTrainer(Trainer):
         check_penalty(conf_train, self.strategy)
         if cuda_graph:
             check_graph(self.strategy, model.device_type())
-        self._records, self._graph = cuda_graph, None
+        self._records = cuda_graph
+        self._graph: StepGraph | None = None
         model.set_mixing_rule(self.strategy.mixing_rule)  # before anyone looks at the parameters: it may replace some
         super().__init__(conf_train, model, checkpoint, phase=phase, seed=seed, listener=listener)
         self.supergraph = model

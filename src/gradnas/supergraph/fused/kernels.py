@@ -306,7 +306,7 @@ class _Join(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, like: Any, *parts: Tensor | None) -> Tensor:
         shape, dtype, device = like
-        ctx.columns = len(parts)
+        ctx.there = [part is not None for part in parts]
         out = torch.empty(shape, dtype=dtype, device=device, memory_format=torch.channels_last)
         for target, part in zip(out.split(shape[1] // len(parts), dim=1), parts, strict=True):
             if part is None:
@@ -317,4 +317,5 @@ class _Join(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *split_columns(gradient, ctx.columns)
+        parts = split_columns(gradient, len(ctx.there))
+        return None, *(part if there else None for part, there in zip(parts, ctx.there, strict=True))
