@@ -4,6 +4,8 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from gradnas.arch import DARTS_PRIMITIVES
 from gradnas.config import SearchConf
 from gradnas.pipeline import ArchTrainer
 from gradnas.pipeline.run_folder import environment
-from gradnas.strategies import MetaOptimizer, SearchSchedule
+from gradnas.strategies import Darts, MetaOptimizer, SearchSchedule, Xnas
 
 
 class OneStep:
@@ -67,6 +69,44 @@ class YardstickStep:
         self.model.step(*self.batches)
         synchronize(self.device)
         return time.perf_counter() - start
+
+
+STRATEGIES = {"darts-1": lambda: Darts(order=1), "darts-2": lambda: Darts(order=2), "xnas": Xnas}
+
+
+def create(execution: str, strategy: str, args: argparse.Namespace) -> OneStep | YardstickStep:
+    """The step of an execution: yardstick, plain, fused or fused-bfloat16."""
+    if execution == "yardstick":
+        return YardstickStep(args)
+    made: MetaOptimizer = STRATEGIES[strategy]()
+    precision = "bfloat16" if execution.endswith("bfloat16") else "float32"
+    return OneStep(made, args, fused=execution.startswith("fused"), precision=precision)
+
+
+def peak_memory(execution: str, strategy: str, args: argparse.Namespace) -> float:
+    """MiB that three steps need beyond the loaded library, in a process of its own."""
+    wanted = {**vars(args), "execution": execution, "strategy": strategy}
+    command = [sys.executable, __file__, json.dumps(wanted)]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def print_memory(wanted: dict[str, Any]) -> None:
+    """What :func:`peak_memory` runs."""
+    args = argparse.Namespace(**wanted)
+    random_batch(args)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the highest mark, which importing has set
+    step = create(args.execution, args.strategy, args)
+    for _ in range(3):
+        step.run()
+    on_gpu = args.device.startswith("cuda")
+    print(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident("VmHWM") - before)
+
+
+def resident(which: str) -> float:
+    """MiB of this process in memory, now (``VmRSS``) or at most (``VmHWM``); Linux only."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(which)).split()[1]) / 1024
 
 
 def random_batch(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,3 +165,7 @@ def write_result(name: str, result: dict[str, Any]) -> Path:
     target = Path(__file__).parent / "results" / f"{name}.json"
     target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+if __name__ == "__main__":
+    print_memory(json.loads(sys.argv[1]))

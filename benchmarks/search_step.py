@@ -2,7 +2,7 @@
 
     python benchmarks/search_step.py [--batches 8 16] [--repeats 5] [--strategies darts-1 darts-2 xnas] [--device cpu]
 
-A step is an architecture step and a weight step. In each repeat every execution does a few, one after the other, so a
+A step is an architecture step and a weight step. In each repeat every execution does two, the second is timed, so a
 drift of the machine's speed favours none; ratios are those of one repeat. The yardstick is first-order DARTS edge by
 edge in contiguous memory with every gradient in both passes (``_yardstick.py``). Peak memory is measured in a process
 of its own for each execution. The rate counts the arithmetic of the plain step, whoever runs it, so it says how much
@@ -13,30 +13,14 @@ Writes ``benchmarks/results/search_step_<device>.json`` with machine, versions, 
 
 import argparse
 import gc
-import json
-import resource
-import subprocess
-import sys
 import time
 from typing import Any
 
 import torch
-from _steps import OneStep, YardstickStep, machine, matmul_rate, parser, random_batch, spread, write_result
+from _steps import STRATEGIES, create, machine, matmul_rate, parser, peak_memory, spread, write_result
 from torch.utils.flop_counter import FlopCounterMode
 
 from gradnas.data import Augmentation, BatchLoader, ImageSet, Normalization
-from gradnas.strategies import Darts, MetaOptimizer, Xnas
-
-STRATEGIES = {"darts-1": lambda: Darts(order=1), "darts-2": lambda: Darts(order=2), "xnas": Xnas}
-Step = OneStep | YardstickStep
-
-
-def create(execution: str, strategy: str, args: argparse.Namespace) -> Step:
-    if execution == "yardstick":
-        return YardstickStep(args)
-    made: MetaOptimizer = STRATEGIES[strategy]()
-    precision = "bfloat16" if execution.endswith("bfloat16") else "float32"
-    return OneStep(made, args, fused=execution.startswith("fused"), precision=precision)
 
 
 def executions(strategy: str, device: str) -> list[str]:
@@ -47,10 +31,11 @@ def executions(strategy: str, device: str) -> list[str]:
 def measure(strategy: str, args: argparse.Namespace) -> dict[str, Any]:
     steps = {name: create(name, strategy, args) for name in executions(strategy, args.device)}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(args.repeats + 2):
+    for repeat in range(args.repeats + 1):
         for name, step in steps.items():
+            step.run()  # finds the memory as the step before it left it, another execution's
             elapsed = step.run()
-            if repeat >= 2:  # the first ones warm up
+            if repeat >= 1:  # the first ones warm up
                 seconds[name].append(elapsed)
     with FlopCounterMode(display=False) as counter:
         steps["plain"].run()
@@ -77,11 +62,18 @@ def loading_seconds(args: argparse.Namespace) -> float:
     """Seconds that the two batches of a step take to make: gather, crop, flip, normalize."""
     images = torch.randint(0, 256, (5000, 3, args.image, args.image), dtype=torch.uint8)
     labels = torch.randint(0, 10, (5000,))
-    data = ImageSet(images=images.to(args.device), labels=labels.to(args.device), classes=tuple("0123456789"))
+    data = ImageSet(images=images, labels=labels, classes=tuple("0123456789"))
     normalization = Normalization(mean=(0.5,) * 3, std=(0.25,) * 3)
     augmentation = Augmentation(crop_padding=4, flip=True)
     loader = BatchLoader(
-        data, args.batch, normalization=normalization, augmentation=augmentation, seed=0, purpose="bench", shuffle=True
+        data,
+        batch_size=args.batch,
+        normalization=normalization,
+        augmentation=augmentation,
+        seed=0,
+        purpose="bench",
+        shuffle=True,
+        device=args.device,
     )
     start = time.perf_counter()
     count = min(100, len(loader))
@@ -91,38 +83,17 @@ def loading_seconds(args: argparse.Namespace) -> float:
     return 2 * (time.perf_counter() - start) / count
 
 
-def peak_memory(execution: str, strategy: str, args: argparse.Namespace) -> float:
-    """MiB that three steps need beyond the loaded library, in a process of its own."""
-    sizes = [f"--{name}={getattr(args, name)}" for name in ("batch", "channels", "cells", "image", "nodes", "device")]
-    command = [sys.executable, __file__, "--memory-of", execution, "--strategies", strategy, *sizes]
-    return float(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-
-
-def print_memory(args: argparse.Namespace) -> None:
-    on_gpu = args.device.startswith("cuda")
-    random_batch(args)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    step = create(args.memory_of, args.strategies[0], args)
-    for _ in range(3):
-        step.run()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else after - before))
-
-
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--batches", type=int, nargs="+", default=[16])
     options.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
-    options.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = options.parse_args()
-    if args.memory_of:
-        return print_memory(args)
     rate = matmul_rate(args.device)
     rows = []
     for batch in args.batches:
         args.batch = batch
         rows += [{"strategy": name, "batch": batch, **measure(name, args)} for name in args.strategies]
-    settings = {key: value for key, value in vars(args).items() if key not in ("batch", "memory_of")}
+    settings = {key: value for key, value in vars(args).items() if key != "batch"}
     result = {
         "what": "one search step of the DARTS space",
         "settings": settings,
@@ -152,10 +123,9 @@ def print_table(result: dict[str, Any]) -> None:
                 for key in ("yardstick_over_this", "plain_over_this")
             ]
             share = own["gflop_per_s"] / result["matmul_gflop_per_s"]
-            print(
-                f"| {row['strategy']} | {row['batch']} | {name} | {own['seconds']['median']:.3f} "
-                f"| {' | '.join(ratios)} | {own['peak_memory_mib']:.0f} | {own['gflop_per_s']:.0f} ({100 * share:.0f} %) |"
-            )
+            cost = f"{own['peak_memory_mib']:.0f} | {own['gflop_per_s']:.0f} ({100 * share:.0f} %)"
+            head = f"{row['strategy']} | {row['batch']} | {name} | {own['seconds']['median']:.3f}"
+            print(f"| {head} | {' | '.join(ratios)} | {cost} |")
         print(f"| | | data of a fused step | {100 * row['data_share_of_fused_step']:.2f} % of it | | | | |")
 
 
