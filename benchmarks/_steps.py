@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from _yardstick import Yardstick
+from torch.utils.flop_counter import FlopCounterMode
 
 import gradnas as gn
 from gradnas.arch import DARTS_PRIMITIVES
@@ -83,24 +84,50 @@ def create(execution: str, strategy: str, args: argparse.Namespace) -> OneStep |
     return OneStep(made, args, fused=execution.startswith("fused"), precision=precision)
 
 
-def peak_memory(execution: str, strategy: str, args: argparse.Namespace) -> float:
-    """MiB that three steps need beyond the loaded library, in a process of its own."""
-    wanted = {**vars(args), "execution": execution, "strategy": strategy}
-    command = [sys.executable, __file__, json.dumps(wanted)]
-    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+class Worker:
+    """An execution in a process of its own, so that none finds the memory as another has left it.
+
+    Steps of several workers alternate; a worker that waits uses no processor.
+    """
+
+    def __init__(self, execution: str, strategy: str, args: argparse.Namespace) -> None:
+        wanted = json.dumps({**vars(args), "execution": execution, "strategy": strategy})
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, wanted], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self) -> float:
+        """One step; returns its seconds."""
+        return self._ask("step")
+
+    def peak_memory(self) -> float:
+        """MiB that the steps so far needed beyond the loaded library."""
+        return self._ask("memory")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    def _ask(self, what: str) -> float:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(what, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
 
 
-def print_memory(wanted: dict[str, Any]) -> None:
-    """What :func:`peak_memory` runs."""
+def serve(wanted: dict[str, Any]) -> None:
+    """What a worker runs: answers the questions of :class:`Worker`."""
     args = argparse.Namespace(**wanted)
+    on_gpu = args.device.startswith("cuda")
     random_batch(args)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest mark, which importing has set
     step = create(args.execution, args.strategy, args)
-    for _ in range(3):
-        step.run()
-    on_gpu = args.device.startswith("cuda")
-    print(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident("VmHWM") - before)
+    for question in sys.stdin:
+        if question.strip() == "step":
+            print(step.run(), flush=True)
+        else:
+            print(torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resident("VmHWM") - before, flush=True)
 
 
 def resident(which: str) -> float:
@@ -119,6 +146,14 @@ def synchronize(device: str) -> None:
     """Wait for the device."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
+
+
+def step_gflop(strategy: MetaOptimizer, args: argparse.Namespace) -> float:
+    """Arithmetic of a step: that of a forward pass, counted, times the passes that the strategy says it takes."""
+    model = OneStep(strategy, args, fused=False).model
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(random_batch(args)[0])
+    return strategy.forward_equivalents * counter.get_total_flops() / 1e9
 
 
 def matmul_rate(device: str, precision: torch.dtype = torch.float32) -> float:
@@ -168,4 +203,4 @@ def write_result(name: str, result: dict[str, Any]) -> Path:
 
 
 if __name__ == "__main__":
-    print_memory(json.loads(sys.argv[1]))
+    serve(json.loads(sys.argv[1]))

@@ -3,7 +3,7 @@
     python benchmarks/scaling.py [--repeats 3] [--device cpu]
 
 From a small search (8 channels, 5 cells, 3 nodes, 16×16, batch 8) one size at a time is changed. The growth of time and
-memory is the ratio to the start, measured in turn in one run; that of the arithmetic is counted on the plain execution.
+memory is the ratio to the start, measured in turn in one run; that of the arithmetic is counted.
 A step that grows slower than its arithmetic was bound by overhead before; one that grows faster meets a limit, such as
 the cache. Writes ``benchmarks/results/scaling_<device>.json``.
 """
@@ -12,8 +12,7 @@ import argparse
 from typing import Any
 
 import torch
-from _steps import OneStep, machine, parser, peak_memory, spread, write_result
-from torch.utils.flop_counter import FlopCounterMode
+from _steps import Worker, machine, parser, spread, step_gflop, write_result
 
 from gradnas.arch import DARTS_PRIMITIVES
 from gradnas.strategies import Darts
@@ -33,36 +32,32 @@ def variant(args: argparse.Namespace, **changes: Any) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(args), **START, **changes})
 
 
-def gflop(args: argparse.Namespace) -> float:
-    step = OneStep(Darts(), args, fused=False)
-    with FlopCounterMode(display=False) as counter:
-        step.run()
-    return counter.get_total_flops() / 1e9
-
-
-def compare(args: argparse.Namespace, changed: argparse.Namespace, start: dict[str, float]) -> dict[str, Any]:
+def compare(first: Worker, args: argparse.Namespace, start: dict[str, float]) -> dict[str, Any]:
     """The changed step against the start, timed in turn."""
-    pair = [OneStep(Darts(), settings) for settings in (args, changed)]
+    changed = Worker("fused", "darts-1", args)
     ratios, seconds = [], []
     for repeat in range(args.repeats + 2):
-        before, after = (step.run() for step in pair)
+        before, after = first.run(), changed.run()
         if repeat >= 2:  # the first ones warm up
             ratios.append(after / before)
             seconds.append(after)
-    memory, arithmetic = peak_memory("fused", "darts-1", changed), gflop(changed)
+    memory, gflop = changed.peak_memory(), step_gflop(Darts(), args)
+    changed.close()
     return {
         "seconds": spread(seconds),
         "time_grows": spread(ratios),
         "peak_memory_mib": memory,
         "memory_grows": memory / start["peak_memory_mib"],
-        "arithmetic_grows": arithmetic / start["gflop"],
+        "arithmetic_grows": gflop / start["gflop"],
     }
 
 
 def main() -> None:
     args = parser(__doc__).parse_args()
-    first = variant(args)
-    start = {"peak_memory_mib": peak_memory("fused", "darts-1", first), "gflop": gflop(first)}
+    first = Worker("fused", "darts-1", variant(args))
+    first.run()
+    first.run()
+    start = {"peak_memory_mib": first.peak_memory(), "gflop": step_gflop(Darts(), variant(args))}
     rows = []
     print("| size | from | to | time | memory | arithmetic |\n|---|---|---|---|---|---|")
     for name, values in CHANGES.items():
@@ -74,6 +69,7 @@ def main() -> None:
             time, memory, arithmetic = (changed[f"{what}_grows"] for what in ("time", "memory", "arithmetic"))
             times = f"{time['median']:.2f} ({time['min']:.2f} to {time['max']:.2f})"
             print(f"| {label} | {old} | {new} | {times} | {memory:.2f} | {arithmetic:.2f} |", flush=True)
+    first.close()
     result = {
         "what": "growth of a fused first-order DARTS step",
         "start": {**START, **start},

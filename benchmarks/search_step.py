@@ -2,23 +2,21 @@
 
     python benchmarks/search_step.py [--batches 8 16] [--repeats 5] [--strategies darts-1 darts-2 xnas] [--device cpu]
 
-A step is an architecture step and a weight step. In each repeat every execution does two, the second is timed, so a
-drift of the machine's speed favours none; ratios are those of one repeat. The yardstick is first-order DARTS edge by
-edge in contiguous memory with every gradient in both passes (``_yardstick.py``). Peak memory is measured in a process
-of its own for each execution. The rate counts the arithmetic of the plain step, whoever runs it, so it says how much
-useful work is done per second; beside it, the rate of a large matrix product on the same machine.
+A step is an architecture step and a weight step with their optimizers. Each execution is a process of its own; their
+steps alternate, so a drift of the machine's speed favours none, and ratios are those of one repeat. The yardstick is
+first-order DARTS edge by edge in contiguous memory with every gradient in both passes, without optimizers
+(``_yardstick.py``). The rate counts the arithmetic that the passes of the strategy need, whoever runs them; beside it
+stands the rate of a large matrix product on the same machine.
 
 Writes ``benchmarks/results/search_step_<device>.json`` with machine, versions, n and spread.
 """
 
 import argparse
-import gc
 import time
 from typing import Any
 
 import torch
-from _steps import STRATEGIES, create, machine, matmul_rate, parser, peak_memory, spread, write_result
-from torch.utils.flop_counter import FlopCounterMode
+from _steps import STRATEGIES, Worker, machine, matmul_rate, parser, spread, step_gflop, write_result
 
 from gradnas.data import Augmentation, BatchLoader, ImageSet, Normalization
 
@@ -29,32 +27,30 @@ def executions(strategy: str, device: str) -> list[str]:
 
 
 def measure(strategy: str, args: argparse.Namespace) -> dict[str, Any]:
-    steps = {name: create(name, strategy, args) for name in executions(strategy, args.device)}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(args.repeats + 1):
-        for name, step in steps.items():
-            step.run()  # finds the memory as the step before it left it, another execution's
-            elapsed = step.run()
-            if repeat >= 1:  # the first ones warm up
+    workers = {name: Worker(name, strategy, args) for name in executions(strategy, args.device)}
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for repeat in range(args.repeats + 2):
+        for name, worker in workers.items():
+            elapsed = worker.run()
+            if repeat >= 2:  # the first ones warm up
                 seconds[name].append(elapsed)
-    with FlopCounterMode(display=False) as counter:
-        steps["plain"].run()
-    gflop = counter.get_total_flops() / 1e9
-    of_data = loading_seconds(args) / spread(seconds["fused"])["median"]
-    del steps
-    gc.collect()
+    memory = {name: worker.peak_memory() for name, worker in workers.items()}
+    for worker in workers.values():
+        worker.close()
+    gflop = step_gflop(STRATEGIES[strategy](), args)
     rows = {}
     for name, own in seconds.items():
         rows[name] = {
             "seconds": spread(own),
             "gflop_per_s": gflop / spread(own)["median"],
-            "peak_memory_mib": peak_memory(name, strategy, args),
+            "peak_memory_mib": memory[name],
             **{
                 f"{other}_over_this": spread([a / b for a, b in zip(seconds[other], own, strict=True)])
                 for other in ("yardstick", "plain")
                 if other in seconds and other != name
             },
         }
+    of_data = loading_seconds(args) / spread(seconds["fused"])["median"]
     return {"gflop": gflop, "data_share_of_fused_step": of_data, "executions": rows}
 
 

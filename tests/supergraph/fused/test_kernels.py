@@ -1,6 +1,7 @@
-"""Tests of ``src/gradnas/supergraph/fused/kernels.py``: each kernel is a few lines of plain torch, with all derivatives.
+"""Tests of ``src/gradnas/supergraph/fused/kernels.py``: each kernel is some plain torch, with all derivatives.
 
-In float64, see the fixture in ``conftest.py``.
+In float64, see the fixture in ``conftest.py``. Shape suffixes and sizes: B examples, M columns of C channels, D of them
+after a pointwise convolution.
 """
 
 from collections import Counter
@@ -27,7 +28,7 @@ from gradnas.supergraph.fused.kernels import (
 
 Function = Callable[..., Tensor]
 
-B, C, M, O = 2, 2, 3, 4  # examples, channels in, columns, channels out
+B, C, M, D = 2, 2, 3, 4
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -71,22 +72,22 @@ class Calls(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-# ------------------------------------------------------------------------------------------------------- separable_conv2d
+# ----------------------------------------------------------------------------------------------------- separable_conv2d
 
 
 def plain_separable(
-    x: Tensor, depthwise: Tensor, pointwise_MOC: Tensor, stride: int, padding: tuple[int, int], dilation: int
+    x: Tensor, depthwise: Tensor, pointwise_MDC: Tensor, stride: int, padding: tuple[int, int], dilation: int
 ) -> Tensor:
     wide = x.repeat(1, len(depthwise) // x.shape[1], 1, 1)
     between = F.conv2d(wide, depthwise, None, stride, padding, dilation, len(depthwise))
-    return F.conv2d(between, pointwise_MOC.flatten(0, 1)[:, :, None, None], groups=len(pointwise_MOC))
+    return F.conv2d(between, pointwise_MDC.flatten(0, 1)[:, :, None, None], groups=len(pointwise_MDC))
 
 
 def separable_leaves(
     *, columns: int = M, shared: bool = True, kernel: int = 3, size: tuple[int, int] = (6, 8), examples: int = B
 ) -> tuple[Tensor, ...]:
     wide = columns * C
-    return leaves((examples, C if shared else wide, *size), (wide, 1, kernel, kernel), (columns, O, C))
+    return leaves((examples, C if shared else wide, *size), (wide, 1, kernel, kernel), (columns, D, C))
 
 
 def settings(kernel: int, stride: int, dilation: int) -> tuple[int, tuple[int, int], int]:
@@ -213,15 +214,13 @@ def test_results_of_the_separable_convolution_are_channels_last(stride: int, sha
         assert is_channels_last(torch.autograd.grad(y.sum(), image)[0])
 
 
+@pytest.mark.xfail(reason="an empty batch has no part")
 def test_no_image_at_all() -> None:
-    x, depthwise, pointwise = separable_leaves(examples=0)
-    with torch.no_grad():
-        assert plain_separable(x, depthwise, pointwise, 2, (1, 1), 1).shape == (0, M * O, 3, 4)
-    try:
-        y = separable_conv2d(x, depthwise, pointwise, 2, (1, 1), 1)
-    except AssertionError:
-        pytest.xfail("an empty batch has no part")
-    assert y.shape == (0, M * O, 3, 4)
+    inputs = separable_leaves(examples=0)
+    y = separable_conv2d(*inputs, 2, (1, 1), 1)
+    assert y.shape == (0, M * D, 3, 4)
+    for x, gradient in zip(inputs, torch.autograd.grad(y.sum(), inputs), strict=True):
+        assert torch.equal(gradient, torch.zeros_like(x))
 
 
 def kinds(y: Tensor) -> set[str]:
@@ -253,26 +252,26 @@ def test_the_separable_convolution_in_bfloat16(stride: int, autocast: bool) -> N
     expected = plain_separable(*exact, stride, (1, 1), 1)
     wanted = torch.autograd.grad(expected, exact, upstream.double())
     for one, other in zip((y, *found), (expected, *wanted), strict=True):
-        assert float((one.double() - other).norm()) < 0.02 * float(other.norm())
+        assert (one.double() - other).norm() < 0.02 * other.norm()
 
 
-# ------------------------------------------------------------------------------------------------------ grouped_pointwise
+# ---------------------------------------------------------------------------------------------------- grouped_pointwise
 
 
-def plain_pointwise(x: Tensor, weight_MOC: Tensor) -> Tensor:
-    return F.conv2d(x, weight_MOC.flatten(0, 1)[:, :, None, None], groups=len(weight_MOC))
+def plain_pointwise(x: Tensor, weight_MDC: Tensor) -> Tensor:
+    return F.conv2d(x, weight_MDC.flatten(0, 1)[:, :, None, None], groups=len(weight_MDC))
 
 
 @pytest.mark.parametrize("columns", [1, M])
 def test_grouped_pointwise_is_the_grouped_convolution(columns: int) -> None:
-    inputs = leaves((B, columns * C, 3, 5), (columns, O, C))
+    inputs = leaves((B, columns * C, 3, 5), (columns, D, C))
     assert_same_function(grouped_pointwise, plain_pointwise, inputs)
     assert gradcheck(grouped_pointwise, inputs, fast_mode=True)
     assert gradgradcheck(grouped_pointwise, inputs, fast_mode=True)
 
 
 def test_grouped_pointwise_takes_any_memory_format_and_gives_channels_last() -> None:
-    x, weight = leaves((B, M * C, 3, 5), (M, O, C))
+    x, weight = leaves((B, M * C, 3, 5), (M, D, C))
     for image in (x, x.detach().contiguous().requires_grad_()):
         y = grouped_pointwise(image, weight)
         assert is_channels_last(y)
@@ -282,7 +281,7 @@ def test_grouped_pointwise_takes_any_memory_format_and_gives_channels_last() -> 
 
 @pytest.mark.parametrize("needed", [(True, False), (False, True)])
 def test_one_of_the_two_gradients_of_grouped_pointwise(needed: tuple[bool, bool]) -> None:
-    inputs = leaves((B, M * C, 3, 5), (M, O, C))
+    inputs = leaves((B, M * C, 3, 5), (M, D, C))
     expected = torch.autograd.grad(plain_pointwise(*inputs).exp().sum(), inputs)
     given = [x.detach().requires_grad_(need) for x, need in zip(inputs, needed, strict=True)]
     grouped_pointwise(*given).exp().sum().backward()
@@ -293,14 +292,14 @@ def test_one_of_the_two_gradients_of_grouped_pointwise(needed: tuple[bool, bool]
 
 
 def test_grouped_pointwise_has_the_precision_of_its_weights() -> None:
-    x, weight = randn(B, M * C, 3, 5), randn(M, O, C, seed=1).to(torch.bfloat16)
+    x, weight = randn(B, M * C, 3, 5), randn(M, D, C, seed=1).to(torch.bfloat16)
     y = grouped_pointwise(x, weight)
     assert y.dtype == torch.bfloat16
     expected = plain_pointwise(x.to(torch.bfloat16).double(), weight.double())
     torch.testing.assert_close(y.double(), expected, rtol=0.02, atol=0.02)
 
 
-# ------------------------------------------------------------------------------------------ repeat, sum and split columns
+# ---------------------------------------------------------------------------------------- repeat, sum and split columns
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])
@@ -314,8 +313,9 @@ def test_columns_are_repeated_and_summed(columns: int) -> None:
     ):
         # Squared, so that there are second derivatives.
         inputs = leaves((B, channels, 3, 2))
-        assert is_channels_last(ours(inputs[0]))
-        assert is_channels_last(torch.autograd.grad(ours(inputs[0]).sum(), inputs)[0])
+        y = ours(inputs[0])
+        assert is_channels_last(y)
+        assert is_channels_last(torch.autograd.grad(y, inputs, randn(*y.shape))[0])
         assert_same_function(lambda x, f=ours: f(x.square()), lambda x, f=plain: f(x.square()), inputs)
         assert gradcheck(ours, inputs, fast_mode=True)
         assert gradgradcheck(ours, inputs, fast_mode=True)
@@ -334,18 +334,17 @@ def test_columns_are_split_without_a_copy() -> None:
         assert torch.equal(part, expected)
 
 
-@pytest.mark.parametrize(
-    "used", [(0, 1, 2), pytest.param((0, 2), marks=pytest.mark.xfail(reason="second order")), (1,)]
-)
-@pytest.mark.parametrize("columns", [M])
-def test_split_columns_has_all_derivatives_whichever_parts_are_used(used: tuple[int, ...], columns: int) -> None:
-    def through(split: Callable[[Tensor], Sequence[Tensor]]) -> Function:
-        return lambda x: sum((m + 1) * split(x.square())[m] ** 2 for m in used)  # type: ignore[return-value]  # of tensors
+@pytest.mark.parametrize("used", [(0, 1, 2), (0, 2), (1,)])
+def test_split_columns_has_all_derivatives_whichever_parts_are_used(used: tuple[int, ...]) -> None:
+    def through(split: Callable[..., Sequence[Tensor]]) -> Function:
+        def of_parts(x: Tensor) -> Tensor:
+            parts = split(x.square(), M)
+            return torch.stack([(m + 1) * parts[m] ** 2 for m in used])
 
-    inputs = leaves((B, columns * C, 3, 2))
-    assert_same_function(
-        through(lambda x: split_columns(x, columns)), through(lambda x: x.chunk(columns, dim=1)), inputs
-    )
+        return of_parts
+
+    inputs = leaves((B, M * C, 3, 2))
+    assert_same_function(through(split_columns), through(lambda x, columns: x.chunk(columns, dim=1)), inputs)
 
 
 @pytest.mark.parametrize("missing", range(M))
@@ -359,7 +358,7 @@ def test_a_column_without_a_gradient_gets_zeros(missing: int) -> None:
     assert torch.equal(x.grad, expected[:, None, None].expand_as(x.grad))
 
 
-# --------------------------------------------------------------------------------------------------------------- mixtures
+# ------------------------------------------------------------------------------------------------------------- mixtures
 
 
 def plain_mixtures(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
@@ -439,3 +438,17 @@ def test_mixtures_have_the_precision_of_the_tensors() -> None:
     assert [x.grad.dtype for x in (*tensors, *weights) if x.grad is not None] == [torch.bfloat16] * 2 + [
         torch.float32
     ] * 2
+
+
+@pytest.mark.xfail(reason="autocast rounds the products of the forward pass only")
+def test_mixtures_of_single_precision_under_autocast() -> None:
+    tensors = [randn(B, C, 3, 2, seed=k).float().requires_grad_() for k in range(2)]
+    weights = [randn(M, seed=k).float().requires_grad_() for k in range(2)]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = mixtures(tensors, weights)
+    torch.stack(out).double().sum().backward()
+    for x, weight in zip(tensors, weights, strict=True):
+        assert x.grad is not None
+        assert weight.grad is not None
+        torch.testing.assert_close(x.grad, weight.detach().sum().expand_as(x), rtol=0.02, atol=0.02)
+        torch.testing.assert_close(weight.grad, x.detach().sum().expand_as(weight), rtol=0.02, atol=0.02)

@@ -26,10 +26,9 @@ def losses(model: Model) -> Tensor:
         y = torch.randint(10, (32,), generator=g)
         x = templates[y] + torch.randn(32, 3, 8, 8, generator=g)
         with fixed(weights), untouched_statistics(model):
-            for p, d in zip(
-                alphas, torch.autograd.grad(F.cross_entropy(model(x[:16])[0], y[:16]), alphas), strict=True
-            ):
-                p.grad = d
+            gradients = torch.autograd.grad(F.cross_entropy(model(x[:16])[0], y[:16]), alphas)
+        for p, gradient in zip(alphas, gradients, strict=True):
+            p.grad = gradient
         adam.step()
         sgd.zero_grad()
         with fixed(alphas):

@@ -7,6 +7,7 @@ Nothing here changes the function; what saves time is
   statistics are per channel anyway;
 * a mixing weight behind a batch norm: the weight of that norm, so that there is no product to compute or to keep, and
   its gradient comes out of the norm's own backward pass;
+* a depthwise convolution and the pointwise one behind it: part by part of the batch, within the cache of a CPU;
 * candidates that are left out (``MixedOp.computed``): not in the plan at all.
 
 Reference test: ``tests/supergraph/fused/test_execution.py`` (equal in float64: values, gradients, statistics).
@@ -28,6 +29,7 @@ from gradnas.supergraph.fused.plan import Fan, Group, Modules, compile_cell
 from gradnas.supergraph.fused.program import Program
 from gradnas.supergraph.mixed_op import MixedOp
 
+WIDE_BYTES = 2**22  # of a wide tensor on a CPU: wider ones leave the cache, narrower ones cost more calls
 MAX_PROGRAMS = 32  # a method that samples candidates makes ever new ones
 
 
@@ -76,11 +78,12 @@ class FusedNodes:
         if len(modes) > 1:
             return None
         training, tracking = modes.pop() if modes else (True, False)
-        key = (training, *(op.computed if op.can_fuse() else None for op in self._ops))
+        widest = max(1, WIDE_BYTES // (s1.numel() * s1.element_size())) if s1.device.type == "cpu" else None
+        key = (training, widest, *(op.computed if op.can_fuse() else None for op in self._ops))
         if key not in self._programs:
             if len(self._programs) == MAX_PROGRAMS:
                 self._programs.clear()
-            self._programs[key] = Program(compile_cell(self._nodes, batch_statistics=training))
+            self._programs[key] = Program(compile_cell(self._nodes, batch_statistics=training, widest=widest))
         return _Pass(self._programs[key], weights, s0.device.type, training, training and tracking).states(s0, s1)
 
     def _look(self) -> None:

@@ -7,6 +7,7 @@ edges and are computed once per state, whatever groups need them.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from torch import nn
 
@@ -34,23 +35,23 @@ class Column:
     candidate: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Group:
     """Candidates on edges from one state that differ in their weights alone.
 
     Args:
-        number: Its place in the plan.
         prefix: Layers without weights, whose result all edges from the state share.
         layers: The layers after them; none for a candidate without weights.
         columns: The candidates.
         modules: For each layer, prefix first, and each column: the modules whose weights and statistics it uses.
     """
 
-    number: int
     prefix: tuple[Layer, ...]
     layers: tuple[Layer, ...]
     columns: tuple[Column, ...]
     modules: tuple[Modules, ...]
+    number: int = 0
+    """Its place in the plan."""
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -90,21 +91,27 @@ class Plan:
     whole: list[list[tuple[int, DagEdge, int | None]]]
 
     def groups(self) -> list[Group]:
-        """The groups of all fans, by number."""
-        return sorted((group for fan in self.fans for group in (*fan.shared, *fan.wide)), key=lambda g: g.number)
+        """The groups of all fans."""
+        return [group for fan in self.fans for group in (*fan.shared, *fan.wide)]
+
+    def number(self) -> None:
+        """Give each group its number."""
+        for i, group in enumerate(self.groups()):
+            group.number = i
 
 
-def compile_cell(nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool) -> Plan:
+def compile_cell(nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool, widest: int | None = None) -> Plan:
     """Plan the pass through a cell.
 
     Args:
         nodes: The edges of each node.
         batch_statistics: Whether norms use the statistics of the batch. Otherwise each edge has statistics of its own,
             and a norm is no layer that edges could share.
+        widest: Most columns of a group with weights of its own; None sets no limit.
     """
     n_states = 2 + len(nodes)
     plan = Plan([Fan() for _ in range(n_states)], [[] for _ in range(n_states)])
-    members: list[dict[tuple[Layer, ...], list[tuple[Column, Chain]]]] = [{} for _ in range(n_states)]
+    members: list[dict[tuple[Layer, ...], list[Member]]] = [{} for _ in range(n_states)]
     row = 0
     for n, edges in enumerate(nodes):
         for edge in edges:
@@ -124,19 +131,35 @@ def compile_cell(nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool) 
             else:
                 plan.whole[max(edge.input_ids)].append((n, edge, row if mixes else None))
             row += mixes
-    number = 0
     for fan, chains in zip(plan.fans, members, strict=True):
         for equal in chains.values():
-            # The largest kernel is the frame of all; small ones come first, each size in one piece.
+            # Small kernels first, each size in one piece: the largest one is the frame of all.
             equal.sort(key=lambda member: [step.layer.side for step in member[1]])
-            positions = zip(*([step.layer for step in chain] for _, chain in equal), strict=True)
-            layers = tuple(max(layers, key=lambda layer: layer.side) for layers in positions)
-            own = _first_own(layers, batch_statistics)
-            modules = tuple(tuple(chain[i].modules for _, chain in equal) for i in range(len(layers)))
-            group = Group(number, layers[:own], layers[own:], tuple(column for column, _ in equal), modules)
-            (fan.wide if group.layers else fan.shared).append(group)
-            number += 1
+            own = _first_own(tuple(step.layer for step in equal[0][1]), batch_statistics)
+            if own == len(equal[0][1]):
+                fan.shared.append(_group(equal, own))
+            else:
+                fan.wide += [_group(piece, own) for piece in _pieces(equal, widest)]
+    plan.number()
     return plan
+
+
+Member = tuple[Column, Chain]
+
+
+def _group(members: Sequence[Member], own: int) -> Group:
+    """The group of these candidates; the layers from position ``own`` on have weights."""
+    positions = list(zip(*(chain for _, chain in members), strict=True))
+    layers = tuple(max((step.layer for step in steps), key=lambda layer: layer.side) for steps in positions)
+    modules = tuple(tuple(step.modules for step in steps) for steps in positions)
+    return Group(layers[:own], layers[own:], tuple(column for column, _ in members), modules)
+
+
+def _pieces(members: Sequence[Member], widest: int | None) -> list[Sequence[Member]]:
+    """As few pieces of at most so many members as possible, of about one size."""
+    count = 1 if widest is None else -(-len(members) // widest)
+    cuts = [round(i * len(members) / count) for i in range(count + 1)]
+    return [members[first:last] for first, last in pairwise(cuts)]
 
 
 def _first_own(layers: tuple[Layer, ...], batch_statistics: bool) -> int:
