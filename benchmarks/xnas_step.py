@@ -50,7 +50,7 @@ def main() -> None:
         for name, values in seconds.items()
     }
     result = {
-        "what": "one XNAS search step in seconds against one first-order DARTS step, plain execution",
+        "what": "one XNAS search step in seconds against one first-order DARTS step, fused execution",
         "settings": vars(args),
         "n": args.repeats,
         "darts_order_1_s": spread(reference),

@@ -23,8 +23,8 @@ class Model(ArchModule):
         affine: Whether batch norms inside cells have weights: no while searching, yes otherwise. Those of the model
             stems always have.
         fused: Whether cells are computed by the fast execution, several times faster and the same function, see
-            ``fused/execution.py``. Weights, statistics and their names are the same; hooks on the candidates of mixed
-            ops do not run, and tensors are channels_last inside.
+            ``fused/execution.py``. Weights, statistics and their names are the same. Modules inside mixed ops are not
+            called, so hooks on them do not run; ``torch.func`` cannot transform it.
         registry: Where op names are looked up; a space with ops of its own passes its registry.
 
     Raises:

@@ -21,6 +21,7 @@ from gradnas.pipeline import XnasModelDescBuilder
 from gradnas.spaces import DartsSpace
 from gradnas.strategies.xnas_op import XnasOp
 from gradnas.supergraph import MixedOp, Model, fixed, untouched_statistics
+from gradnas.supergraph.fused import execution
 
 OTHERS = ("sep_conv_7x7", "conv_7x1_1x7", "conv_3x1_1x3", "convbnrelu_3x3", "convbnrelu_1x1")
 DARTS = DartsSpace(channels=4, cells=5, nodes=3, reductions=2, image_size=12).build()
@@ -132,6 +133,43 @@ def test_candidates_whose_layers_were_exchanged_are_computed_as_they_are_now(
             assert isinstance(layers, nn.Sequential)
             layers[3] = nn.GroupNorm(2, layers[3].num_features)
     assert_same_step(pair, x, y)
+
+
+def test_settings_of_norms_that_change_count(both: Any, batch: Any, assert_same_step: Any) -> None:
+    pair = both(DARTS)
+    x, y = batch(DARTS)
+    assert_same_step(pair, x, y)
+    for eps, momentum in ((0.5, 0.1), (1e-5, 0.5), (1e-5, None)):
+        for model in pair:
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eps, module.momentum = eps, momentum
+        assert_same_step(pair, x, y)
+
+
+def test_plans_do_not_pile_up(both: Any, batch: Any, assert_same_step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "MAX_PROGRAMS", 2)
+    pair = both(DARTS)
+    x, y = batch(DARTS)
+    for seed in range(5):
+        keep_some(pair, seed)
+        assert_same_step(pair, x, y)
+    for cell in pair[1].typed_cells():
+        assert cell._fused is not None
+        assert len(cell._fused._programs) <= 2
+
+
+@pytest.mark.parametrize("widest_bytes", [1, 5000])
+def test_the_width_of_groups_changes_nothing(
+    widest_bytes: int, both: Any, batch: Any, assert_same_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "WIDE_BYTES", widest_bytes)
+    assert_same_step(both(DARTS), *batch(DARTS))
+
+
+def test_float64_is_left_alone_by_autocast(both: Any, batch: Any, assert_same_step: Any) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same_step(both(DARTS), *batch(DARTS))
 
 
 def test_norms_that_disagree_run_plain(both: Any, batch: Any, assert_same_step: Any) -> None:

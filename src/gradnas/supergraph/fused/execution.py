@@ -52,6 +52,7 @@ class FusedNodes:
         self._programs: dict[object, Program] = {}
         self._containers: list[tuple[dict[str, nn.Module | None], list[nn.Module | None]]] = []
         self._norms: list[nn.BatchNorm2d] = []
+        self._settings: list[tuple[float, float | None]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_nodes": self._nodes, "_ops": self._ops}  # a copy compiles anew
@@ -72,7 +73,11 @@ class FusedNodes:
             The states, the two inputs first; None when some norms use the statistics of the batch and others do not,
             which only the plain execution can do.
         """
-        if not self._containers or any(list(held.values()) != known for held, known in self._containers):
+        if (
+            not self._containers
+            or any(list(held.values()) != known for held, known in self._containers)
+            or [(norm.eps, norm.momentum) for norm in self._norms] != self._settings
+        ):
             self._look()
         modes = {(norm.training, norm.track_running_stats or not norm.training) for norm in self._norms}
         if len(modes) > 1:
@@ -87,13 +92,14 @@ class FusedNodes:
         return _Pass(self._programs[key], weights, s0.device.type, training, training and tracking).states(s0, s1)
 
     def _look(self) -> None:
-        """Note which modules there are: a plan is for these, and others may be put in their place."""
+        """Note which modules there are: a plan is for these, and they may be exchanged or set otherwise."""
         self._forget()
         for module in (module for op in self._ops for module in op.modules()):
             if module._modules:
                 self._containers.append((module._modules, list(module._modules.values())))
             if isinstance(module, nn.BatchNorm2d):
                 self._norms.append(module)
+        self._settings = [(norm.eps, norm.momentum) for norm in self._norms]
 
 
 class _Sum:

@@ -5,7 +5,7 @@ Reference test: ``tests/supergraph/fused/test_kernels.py``.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -24,8 +24,8 @@ def separable_conv2d(
 ) -> Tensor:
     """M depthwise convolutions, each followed by its pointwise one.
 
-    On a CPU a part of the batch goes through both while it is in the cache, and in the backward pass through the
-    gradients of both; what lies between them is computed again rather than kept.
+    On a CPU, if kernels are centred, a part of the batch goes through both while it is in the cache, and in the
+    backward pass through the gradients of both; what lies between them is computed again rather than kept.
 
     Args:
         x: Input of shape (B, C, H, W) for all columns, or (B, M·C, H, W).
@@ -39,7 +39,8 @@ def separable_conv2d(
         Tensor of shape (B, M·O, H', W'), channels_last.
     """
     x = x.to(pointwise_MOC.dtype)  # autocast decides the precision of weights; what a norm gave may have another
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
+    centred = all(k % 2 == 1 and p == dilation * (k // 2) for k, p in zip(depthwise.shape[2:], padding, strict=True))
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and centred:
         out: Tensor = _Separable.apply(x, depthwise, pointwise_MOC, stride, padding, dilation)
         return out
     return _separable(x, depthwise, pointwise_MOC, stride, padding, dilation)
@@ -106,7 +107,8 @@ def mixtures(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tenso
     Returns:
         M tensors of shape (B, C, H, W).
     """
-    table = torch.stack(list(weights), dim=-1).to(tensors[0].dtype)  # (M, K), or (B, M, K)
+    dtype = reduce(torch.promote_types, (x.dtype for x in tensors))
+    table = torch.stack(list(weights), dim=-1).to(dtype)  # (M, K), or (B, M, K)
     mixed: Tensor = _Mixtures.apply(table.expand(len(tensors[0]), -1, -1), *tensors)
     return [out.permute(0, 3, 1, 2) for out in mixed.unbind(1)]
 
@@ -212,7 +214,7 @@ def _differentiable(
 def _parts(x: Tensor, channels: int) -> list[slice]:
     """Parts of the batch whose wide tensors fit into the cache."""
     size = max(1, PART_BYTES // (channels * x.shape[2] * x.shape[3] * x.element_size()))
-    return [slice(i, i + size) for i in range(0, len(x), size)]
+    return [slice(i, i + size) for i in range(0, max(1, len(x)), size)]
 
 
 def _repeated(x: Tensor, copies: int) -> Tensor:
@@ -261,8 +263,9 @@ class _Mixtures(torch.autograd.Function):
 
 def _mixed(table_BMK: Tensor, *tensors: Tensor) -> Tensor:
     """The definition; (B, M, H, W, C)."""
-    stacked = torch.stack([t.permute(0, 2, 3, 1) for t in tensors], dim=1)
-    return torch.bmm(table_BMK, stacked.flatten(2)).unflatten(2, stacked.shape[2:])
+    with torch.autocast(table_BMK.device.type, enabled=False):  # the precision is that of the tensors
+        stacked = torch.stack([t.permute(0, 2, 3, 1) for t in tensors], dim=1)
+        return torch.bmm(table_BMK, stacked.flatten(2)).unflatten(2, stacked.shape[2:])
 
 
 class _Repeat(torch.autograd.Function):

@@ -105,6 +105,17 @@ class Pool(Function):
     stride: int
     padding: int
 
+    @staticmethod
+    def of(module: nn.Module) -> "Pool | None":
+        """That of a module; None for settings that no candidate has."""
+        average = isinstance(module, nn.AvgPool2d)
+        pool = Pool(average, *(getattr(module, name) for name in ("kernel_size", "stride", "padding")))
+        known = nn.MaxPool2d(3) if not average else nn.AvgPool2d(3, count_include_pad=False)
+        others = vars(known).keys() - {"kernel_size", "stride", "padding", "training"}
+        plain = all(isinstance(side, int) for side in (pool.size, pool.stride, pool.padding))
+        same = all(getattr(module, k) == getattr(known, k) for k in others if not k.startswith("_"))
+        return pool if plain and same else None
+
     def run(self, value: Value, weights: Sequence[Tensor], columns: int) -> Value:
         if self.average:
             out = F.avg_pool2d(value.tensor, self.size, self.stride, self.padding, count_include_pad=False)
@@ -286,8 +297,8 @@ class Norm(Layer):
 
     @staticmethod
     def of(module: nn.BatchNorm2d) -> "Norm | None":
-        """That of a module; None for one with a cumulative average."""
-        if module.momentum is None:
+        """That of a module; None for one with a cumulative average, or with a weight and no bias."""
+        if module.momentum is None or (module.weight is None) != (module.bias is None):
             return None
         tracks = module.running_mean is not None
         return Norm(module.num_features, module.eps, module.momentum, bool(module.affine), tracks)
@@ -315,12 +326,13 @@ def lower(op: Op) -> Chain | None:
 def _of_sequence(op: Op) -> Chain | None:
     layers = op.layers
     assert isinstance(layers, nn.Sequential)
-    chain = []
+    chain: Chain = []
     for module in layers:
         step = _of_module(module)
         if step is None:
             return None
-        chain.append(step)
+        if not (chain and isinstance(step.layer, Relu) and isinstance(chain[-1].layer, Relu)):  # once is enough
+            chain.append(step)
     return _separable(_undilated(chain))
 
 
@@ -333,11 +345,14 @@ def _of_pool(op: Op) -> Chain | None:
 
 def _of_factorized(op: Op) -> Chain | None:
     assert isinstance(op, FactorizedReduce)
-    norm = _of_module(op.bn)
-    if norm is None:
+    relu, first, second, norm = (_of_module(m) for m in (op.relu, op.conv_1, op.conv_2, op.bn))
+    if relu is None or first is None or second is None or norm is None or first.layer != second.layer:
         return None
-    conv = op.conv_1
-    return [Step(Relu()), Step(Halving(conv.in_channels, 2 * conv.out_channels), (op.conv_1, op.conv_2)), norm]
+    conv = first.layer
+    halves = Convolution(op.conv_1.in_channels, op.conv_1.out_channels, (1, 1), (2, 2), (0, 0), (1, 1), 1)
+    if relu.layer != Relu() or conv != halves:
+        return None
+    return [relu, Step(Halving(halves.ch_in, 2 * halves.ch_out), (op.conv_1, op.conv_2)), norm]
 
 
 def _of_skip(op: Op) -> Chain | None:
@@ -349,10 +364,8 @@ def _of_module(module: nn.Module) -> Step | None:
     layer: Layer | None = None
     if type(module) is nn.ReLU:
         return Step(Relu())
-    if type(module) is nn.MaxPool2d:
-        layer = Pool(False, _side(module.kernel_size), _side(module.stride), _side(module.padding))
-    elif type(module) is nn.AvgPool2d:
-        layer = Pool(True, _side(module.kernel_size), _side(module.stride), _side(module.padding))
+    if type(module) in (nn.MaxPool2d, nn.AvgPool2d):
+        layer = Pool.of(module)
     elif type(module) in (nn.Conv2d, DepthwiseConv2d):
         assert isinstance(module, nn.Conv2d)
         layer = Convolution.of(module)
@@ -365,7 +378,9 @@ def _undilated(chain: Chain) -> Chain:
     """The same chain with its depthwise kernels of dilation 2 made dense, on sub-images or on even pixels."""
     spatial = [s.layer for s in chain if isinstance(s.layer, Convolution) and not s.layer.pointwise]
     first = next((i for i, s in enumerate(chain) if isinstance(s.layer, Convolution)), None)
-    if first is None or not all(c.depthwise and c.same and c.dilation == (2, 2) for c in spatial):
+    if not spatial or not all(c.depthwise and c.same and c.dilation == (2, 2) for c in spatial):
+        return chain
+    if any(isinstance(s.layer, Pool) for s in chain) or first is None:
         return chain
     if all(c.stride == (1, 1) for c in spatial):
         return [*chain[:first], Step(SubImages()), *chain[first:]]
@@ -396,10 +411,6 @@ def _separates(layer: Layer | None) -> bool:
 
 def _pair(size: tuple[int, ...]) -> Pair:
     return size[0], size[1]
-
-
-def _side(size: int | tuple[int, ...]) -> int:
-    return size if isinstance(size, int) else size[0]
 
 
 _LOWERING: dict[type[Op], Callable[[Op], Chain | None]] = {

@@ -81,7 +81,8 @@ def _side_by_side(sources: list[Source], dtype: torch.dtype | None) -> Tensor:
         largest = max(kernel.shape[-1] for kernel in joined)
         margins = [(largest - kernel.shape[-1]) // 2 for kernel in joined]
         joined = [torch.cat([F.pad(k, (m,) * 4) if m else k for k, m in zip(joined, margins, strict=True)])]
-    return joined[0] if dtype is None else joined[0].to(dtype)
+    # Autocast leaves float64 alone.
+    return joined[0] if dtype is None or joined[0].dtype == torch.float64 else joined[0].to(dtype)
 
 
 def _weight(module: nn.Module, name: str) -> Tensor:
