@@ -82,3 +82,14 @@ def test_refused_state_changes_nothing() -> None:
         load_optimizer_state(other, ["b", "a"], stored)
     assert not other.state
     assert other.param_groups[0]["lr"] == 0.7
+
+
+def test_how_an_optimizer_computes_stays_its_own() -> None:
+    stored = Adam([Parameter(torch.ones(2))], capturable=False)
+    stored.param_groups[0]["params"][0].grad = torch.ones(2)
+    stored.step()
+    mine = Adam([Parameter(torch.ones(2, device="meta"))], capturable=True)
+    load_optimizer_state(mine, ["a"], optimizer_state(stored, ["a"]))
+    assert mine.param_groups[0]["capturable"] is True
+    (state,) = mine.state.values()
+    assert state["step"].device.type == "meta"  # beside the parameter, where a recorded step needs it

@@ -77,8 +77,8 @@ class SearchConf(PhaseConf):
         finalizers: ``default``, or ``random`` for a random member.
         augment_val_batches: Augment the validation batches of the architecture step, as the released DARTS code does.
             Validation itself is never augmented.
-        fused: Train the supergraph by the fast execution; no computes edge by edge, the same function several times
-            slower.
+        fused: Train the supergraph by the fast execution; no computes edge by edge, the same function slower and with
+            more memory.
         cuda_graph: Record the whole step as a CUDA graph in each epoch and replay it; needs a GPU, the fused execution,
             first-order DARTS and SGD.
     """

@@ -29,7 +29,10 @@ def load_optimizer_state(optimizer: Optimizer, names: Sequence[str], stored: Map
         pairs = [*zip(names, stored["names"], strict=False), (f"{len(names)} names", f"{len(stored['names'])} names")]
         ours, theirs = next(pair for pair in pairs if pair[0] != pair[1])
         raise ValueError(f"the stored optimizer state is of other parameters: expected {ours!r}, found {theirs!r}.")
-    how = [{key: group[key] for key in _HOW if key in group} for group in optimizer.param_groups]
-    optimizer.load_state_dict(stored["state"])
-    for group, own in zip(optimizer.param_groups, how, strict=True):
-        group.update(own)
+    # torch decides by these where to put the state, so they must be ours before it loads.
+    state = stored["state"]
+    groups = [
+        {**group, **{key: own[key] for key in _HOW if key in own}}
+        for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch.optim import SGD
 
 from gradnas.arch import ModelDesc
 from gradnas.config import describe_strategy
@@ -59,6 +60,10 @@ class ArchTrainer(Trainer):
         check_penalty(conf_train, self.strategy)
         if cuda_graph:
             check_graph(self.strategy, model.device_type())
+            if type(self).pre_step is not ArchTrainer.pre_step:
+                raise ValueError(
+                    f"{type(self).__name__}.pre_step would not run in a recorded step. Set cuda_graph=False."
+                )
         self._records = cuda_graph
         self._graph: StepGraph | None = None
         model.set_mixing_rule(self.strategy.mixing_rule)  # before anyone looks at the parameters: it may replace some
@@ -97,7 +102,7 @@ class ArchTrainer(Trainer):
     def pre_epoch(self, data_loaders: DataLoaders) -> None:
         super().pre_epoch(data_loaders)
         self.strategy.new_epoch(self.epoch)
-        self._graph = None  # learning rate and sums are those of one epoch
+        self._graph = None  # rate and sums are those of one epoch
 
     def pre_step(self, x: Tensor, y: Tensor) -> None:
         self.strategy.step((x, y), self._val_batch())
@@ -115,6 +120,8 @@ class ArchTrainer(Trainer):
                 self.strategy.step((x, y), (val[0], val[1]) if val else None)
                 self._weight_step(x, y, sums)
 
+            if not all(part.sched_on_epoch and isinstance(part.optimizer, SGD) for part in self.multi_optim):
+                raise ValueError("a recorded step needs SGD, and a rate that changes between epochs only.")
             self._graph = StepGraph(step)
         self._graph.run(x, y, *(self._val_batch() or ()))
         self.post_step(x, y)
@@ -143,6 +150,7 @@ class ArchTrainer(Trainer):
 
     def post_epoch(self, data_loaders: DataLoaders, train: Score, lr: float, start: float) -> None:
         """Base, then the record of the architecture parameters and of the architecture they imply now."""
+        self._graph = None  # and the memory it holds
         super().post_epoch(data_loaders, train, lr, start)
         found = would_be(self.supergraph, self.finalizers)
         if self.alpha_log is not None:

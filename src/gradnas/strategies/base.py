@@ -61,7 +61,10 @@ class MetaOptimizer(ABC):
 
     @property
     def capturable(self) -> bool:
-        """Whether :meth:`step` does everything on the device, so that a CUDA graph of it can be replayed."""
+        """Whether :meth:`step` does everything on the device, so that a CUDA graph of it can be replayed.
+
+        Python does not run in a replay: which candidates are computed must not change from step to step.
+        """
         return False
 
     @property

@@ -81,7 +81,7 @@ class XnasOp(MixedOp):
         return super().forward(x, leaf[0, 0].T)
 
     def can_fuse(self) -> bool:
-        return not self._gathering
+        return type(self).forward is XnasOp.forward and not self._gathering
 
     def update_alphas(
         self, eta: float, current_t: int, total_t: int, grad_clip: float, *, others: Sequence["XnasOp"] = ()

@@ -59,8 +59,7 @@ class Cell(ArchModule):
         with _named(f"cells[{desc.id}].post_op"):
             self.post_op = Op.create(desc.post_op, affine, registry=registry)
         self._check_candidates(trainables_from)
-        nodes = [[edge for edge in node if isinstance(edge, DagEdge)] for node in self.node_edges()]
-        self._fused = FusedNodes(nodes) if fused else None
+        self._fused = FusedNodes(self.nodes) if fused else None
 
     def _check_candidates(self, owner: "Cell | None") -> None:
         if owner is not None and len(self.mixed_ops()) != len(owner.mixed_ops()):
@@ -117,7 +116,10 @@ class Cell(ArchModule):
         else:
             self._check_weights(weights, len(s0))
         s0, s1 = self.stems[0](s0), self.stems[1](s1)
-        states = None if self._fused is None else self._fused(s0, s1, weights)
+        states = None
+        if self._fused is not None:
+            given = None if weights is None else weights.to(next(self.parameters(), weights).dtype)
+            states = self._fused(s0, s1, given)
         if states is None:
             states = self._plain([s0, s1], weights)
         merged: Tensor = self.post_op(states)

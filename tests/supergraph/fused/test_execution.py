@@ -147,6 +147,34 @@ def test_settings_of_norms_that_change_count(both: Any, batch: Any, assert_same_
         assert_same_step(pair, x, y)
 
 
+def test_exchanged_edges_and_ops_count(both: Any, batch: Any, assert_close: Any) -> None:
+    pair = both(DARTS)
+    x, _ = batch(DARTS)
+    others = both(DARTS, seed=1)
+    for model in pair:
+        model(x)
+    for model, other in zip(pair, others, strict=True):
+        model.typed_cells()[0].edges()[0].op = other.typed_cells()[0].edges()[0].op
+        model.typed_cells()[1].node_edges()[0][1] = other.typed_cells()[1].node_edges()[0][1]
+    assert_close([model(x)[0] for model in pair], 1e-10, "logits")
+
+
+def test_inference_mode_leaves_no_trace(both: Any, batch: Any, assert_same_step: Any) -> None:
+    pair = both(DARTS)
+    x, y = batch(DARTS)
+    for model in pair:
+        with torch.inference_mode():
+            model(x)
+    assert_same_step(pair, x, y)
+
+
+def test_given_mixing_weights_may_have_another_precision(both: Any, batch: Any, assert_close: Any) -> None:
+    pair = both(DARTS)
+    x, _ = batch(DARTS)
+    tables = [None if table is None else table.detach().float() for table in pair[0].mixing_weights()]
+    assert_close([model(x, tables)[0] for model in pair], 1e-6, "logits")
+
+
 def test_plans_do_not_pile_up(both: Any, batch: Any, assert_same_step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "MAX_PROGRAMS", 2)
     pair = both(DARTS)

@@ -4,7 +4,7 @@ Nothing here changes the function; what saves time is
 
 * a ReLU, a pool, a batch norm without weights, a skip: once per state instead of once per edge;
 * convolutions of the edges that leave a state: one wide convolution, and one batch norm over all their channels, whose
-  statistics are per channel anyway;
+  statistics are per channel anyway; on a CPU of as many edges at a time as the cache holds, which may be one;
 * a mixing weight behind a batch norm: the weight of that norm, so that there is no product to compute or to keep, and
   its gradient comes out of the norm's own backward pass;
 * a depthwise convolution and the pointwise one behind it: part by part of the batch, within the cache of a CPU;
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gradnas.ops import Op
 from gradnas.ops.depthwise import from_sub_images
 from gradnas.supergraph.dag_edge import DagEdge
 from gradnas.supergraph.fused.kernels import mixtures, split_columns, sum_columns
@@ -40,22 +41,23 @@ class FusedNodes:
     are not *called*, so hooks on candidates do not run.
 
     Args:
-        nodes: The edges of each node.
+        nodes: For each node the list of its edges.
     """
 
-    def __init__(self, nodes: Sequence[Sequence[DagEdge]]) -> None:
-        self._nodes = [list(edges) for edges in nodes]
-        self._ops = [edge.op for edges in nodes for edge in edges if isinstance(edge.op, MixedOp)]
+    def __init__(self, nodes: nn.ModuleList) -> None:
+        self._nodes = nodes
         self._forget()
 
     def _forget(self) -> None:
+        self._edges: list[list[DagEdge]] = []
+        self._ops: list[Op] = []
         self._programs: dict[object, Program] = {}
         self._containers: list[tuple[dict[str, nn.Module | None], list[nn.Module | None]]] = []
         self._norms: list[nn.BatchNorm2d] = []
         self._settings: list[tuple[float, float | None]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_nodes": self._nodes, "_ops": self._ops}  # a copy compiles anew
+        return {"_nodes": self._nodes}  # a copy compiles anew
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -73,27 +75,32 @@ class FusedNodes:
             The states, the two inputs first; None when some norms use the statistics of the batch and others do not,
             which only the plain execution can do.
         """
+        edges = [[edge for edge in node if isinstance(edge, DagEdge)] for node in self._nodes]  # type: ignore[attr-defined]  # each is a ModuleList
+        ops = [edge.op for node in edges for edge in node]
         if (
-            not self._containers
+            ops != self._ops
+            or edges != self._edges
             or any(list(held.values()) != known for held, known in self._containers)
             or [(norm.eps, norm.momentum) for norm in self._norms] != self._settings
         ):
-            self._look()
+            self._look(edges, ops)
         modes = {(norm.training, norm.track_running_stats or not norm.training) for norm in self._norms}
         if len(modes) > 1:
             return None
         training, tracking = modes.pop() if modes else (True, False)
         widest = max(1, WIDE_BYTES // (s1.numel() * s1.element_size())) if s1.device.type == "cpu" else None
-        key = (training, widest, *(op.computed if op.can_fuse() else None for op in self._ops))
+        computed = (op.computed if op.can_fuse() else None for op in self._ops if isinstance(op, MixedOp))
+        key = (training, widest, *computed)
         if key not in self._programs:
             if len(self._programs) == MAX_PROGRAMS:
                 self._programs.clear()
-            self._programs[key] = Program(compile_cell(self._nodes, batch_statistics=training, widest=widest))
+            self._programs[key] = Program(compile_cell(self._edges, batch_statistics=training, widest=widest))
         return _Pass(self._programs[key], weights, s0.device.type, training, training and tracking).states(s0, s1)
 
-    def _look(self) -> None:
-        """Note which modules there are: a plan is for these, and they may be exchanged or set otherwise."""
+    def _look(self, edges: list[list[DagEdge]], ops: list[Op]) -> None:
+        """Note which modules there are: a plan is for these, and they may be exchanged, or norms set otherwise."""
         self._forget()
+        self._edges, self._ops = edges, ops
         for module in (module for op in self._ops for module in op.modules()):
             if module._modules:
                 self._containers.append((module._modules, list(module._modules.values())))

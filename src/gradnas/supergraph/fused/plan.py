@@ -117,7 +117,8 @@ def compile_cell(nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool, 
         for edge in edges:
             op = edge.op
             mixes = isinstance(op, MixedOp)
-            if isinstance(op, MixedOp) and op.can_fuse() and op.computed and len(edge.input_ids) == 1:
+            alone = len(edge.input_ids) == 1 and edge.drop_path is None
+            if isinstance(op, MixedOp) and op.can_fuse() and op.computed and alone:
                 state = edge.input_ids[0]
                 for k in op.computed:
                     candidate = op.candidates[k]

@@ -43,7 +43,8 @@ class Program:
         if self._index is None or self._index.device != weights.device:
             columns = [column for fan in self._columns for columns in fan for column in columns]
             used = [column.row * weights.shape[-1] + column.candidate for column in columns]
-            self._index = torch.tensor(used, dtype=torch.int64, device=weights.device)
+            with torch.inference_mode(False):  # kept for later passes, which may train
+                self._index = torch.tensor(used, dtype=torch.int64, device=weights.device)
         flat = weights.flatten() if weights.dim() == 2 else weights.transpose(0, 1).flatten(1)
         sizes = [len(columns) for fan in self._columns for columns in fan]
         pieces = iter(flat.index_select(-1, self._index).split(sizes, dim=-1))
