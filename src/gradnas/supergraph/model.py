@@ -22,10 +22,10 @@ class Model(ArchModule):
         droppath: Whether edges of a discrete network pass through drop path (see :meth:`drop_path_prob`).
         affine: Whether batch norms inside cells have weights: no while searching, yes otherwise. Those of the model
             stems always have.
-        fused: Whether cells are computed by the fast execution, see ``fused/execution.py``: the same function, with less
-            time and memory. Weights, statistics and their names are the same. Modules inside mixed ops are not called,
-            so hooks on them do not run; ``torch.func`` cannot transform it. A cell in which some norms train and others
-            do not runs edge by edge.
+        fused: Whether cells are computed by the fast execution, see ``fused/execution.py``: the same function, with
+            less time and memory. Weights, statistics and their names are the same. Modules inside mixed ops are not
+            called, so hooks on them do not run; ``torch.func`` cannot transform it. A cell in which some norms train
+            and others do not runs edge by edge.
         registry: Where op names are looked up; a space with ops of its own passes its registry.
 
     Raises:
