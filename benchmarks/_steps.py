@@ -156,10 +156,10 @@ def step_gflop(strategy: MetaOptimizer, args: argparse.Namespace) -> float:
     return strategy.forward_equivalents * counter.get_total_flops() / 1e9
 
 
-def matmul_rate(device: str, precision: torch.dtype = torch.float32) -> float:
+def matmul_rate(device: str) -> float:
     """GFLOP/s of a large matrix product on this device, the best of ten."""
     n = 2048 if device == "cpu" else 8192
-    a = torch.randn(n, n, device=device).to(precision)
+    a = torch.randn(n, n, device=device)
     best = float("inf")
     for _ in range(10):
         start = time.perf_counter()

@@ -10,6 +10,7 @@ from gradnas.ops.conv import DilConv as DilConv
 from gradnas.ops.conv import FacConv as FacConv
 from gradnas.ops.conv import ReLUConvBN as ReLUConvBN
 from gradnas.ops.conv import SepConv as SepConv
+from gradnas.ops.depthwise import DepthwiseConv2d as DepthwiseConv2d
 from gradnas.ops.drop_path import DropPath_ as DropPath_
 from gradnas.ops.heads import AvgPool2d7x7 as AvgPool2d7x7
 from gradnas.ops.heads import LinearOp as LinearOp

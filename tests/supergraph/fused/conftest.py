@@ -1,11 +1,14 @@
 """Supergraphs in both executions, from one state."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradnas.arch import ModelDesc
 from gradnas.ops import OPS, OpRegistry
@@ -88,3 +91,20 @@ def assert_close(tensors: Sequence[Tensor], tolerance: float, what: str, floor: 
 @pytest.fixture(name="assert_close")
 def assert_close_fixture() -> Callable[..., None]:
     return assert_close
+
+
+class Calls(TorchDispatchMode):
+    """Counts operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[func.__name__.split(".")[0]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()

@@ -2,7 +2,6 @@
 
 import copy
 import io
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from gradnas.arch import DARTS_PRIMITIVES, ModelDesc, OpDesc
@@ -267,22 +265,10 @@ def test_finalizing_does_not_care(both: Any) -> None:
 # ------------------------------------------------------------------------------------------------- what is not computed
 
 
-class Calls(TorchDispatchMode):
-    """Counts operators."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[func.__name__.split(".")[0]] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def test_pools_are_computed_once_per_state_and_stride(both: Any, batch: Any) -> None:
+def test_pools_are_computed_once_per_state_and_stride(both: Any, batch: Any, calls: Any) -> None:
     _, model = both(DARTS)
     x, _ = batch(DARTS)
-    with Calls() as calls:
+    with calls:
         model(x)
     states_with_edges = 2 + 3 - 1
     assert calls.counts["max_pool2d_with_indices"] == calls.counts["avg_pool2d"] == states_with_edges * 5
@@ -329,11 +315,11 @@ def test_a_pass_keeps_much_less_than_a_plain_one(fixed_weights: bool, both: Any,
 HOST_READS = ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal")
 
 
-def test_a_pass_reads_nothing_from_the_device(both: Any, batch: Any) -> None:
+def test_a_pass_reads_nothing_from_the_device(both: Any, batch: Any, calls: Any) -> None:
     _, model = both(DARTS)
     x, y = batch(DARTS)
     model(x)  # the first pass compiles
-    with Calls() as calls:
+    with calls:
         F.cross_entropy(model(x)[0], y).backward()
     assert not [name for name in HOST_READS if calls.counts[name]]
 

@@ -4,7 +4,6 @@ In float64, see the fixture in ``conftest.py``. Shape suffixes and sizes: B exam
 after a pointwise convolution.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradnas.supergraph.fused import kernels
 from gradnas.supergraph.fused.kernels import (
@@ -58,18 +56,6 @@ def assert_same_function(ours: Function, theirs: Function, inputs: Sequence[Tens
 
 def is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
-
-
-class Calls(TorchDispatchMode):
-    """Counts operators."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[func.__name__.split(".")[0]] += 1
-        return func(*args, **(kwargs or {}))
 
 
 # ----------------------------------------------------------------------------------------------------- separable_conv2d
@@ -155,7 +141,7 @@ def test_any_padding_has_the_right_gradients(kernel: int, stride: int, padding: 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 def test_parts_of_the_batch_give_what_the_whole_gives(
-    stride: int, dilation: int, shared: bool, monkeypatch: pytest.MonkeyPatch
+    stride: int, dilation: int, shared: bool, monkeypatch: pytest.MonkeyPatch, calls: Any
 ) -> None:
     inputs = separable_leaves(shared=shared, examples=5)
 
@@ -166,7 +152,8 @@ def test_parts_of_the_batch_give_what_the_whole_gives(
     of_example = M * C * 6 * 8 * 8  # bytes
     for size, parts in ((1, 5), (2 * of_example, 3), (5 * of_example, 1)):
         monkeypatch.setattr(kernels, "PART_BYTES", size)
-        with Calls() as calls:
+        calls.counts.clear()
+        with calls:
             convolve(*inputs)
         assert calls.counts["convolution"] == parts
         for one, other in zip(derivatives(convolve, inputs), whole, strict=True):
