@@ -153,7 +153,7 @@ def step_gflop(strategy: MetaOptimizer, args: argparse.Namespace) -> float:
     model = OneStep(strategy, args, fused=False).model
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(random_batch(args)[0])
-    return strategy.forward_equivalents * counter.get_total_flops() / 1e9
+    return strategy.forward_equivalents(8) * counter.get_total_flops() / 1e9
 
 
 def matmul_rate(device: str) -> float:

@@ -64,7 +64,7 @@ def test_wrong_spaces(name: str, options: dict[str, object], message: str | None
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("drats", {}, r"unknown strategy 'drats'. Did you mean 'darts'\?"),
+        ("dartz", {}, r"unknown strategy 'dartz'. Did you mean 'darts'\?"),
         ("darts", {"ordr": 2}, r"strategy 'darts' has no option 'ordr'. Did you mean 'order'\?"),
         ("darts", {"order": 3}, "order must be 1 or 2, got 3"),
         ("random", {"samples": 0}, "samples must be at least 1"),

@@ -16,7 +16,7 @@ from gradnas.data import DataLoaders
 from gradnas.foundation.seeds import seeded_initialization
 from gradnas.ops import ArchParams
 from gradnas.pipeline import ArchTrainer
-from gradnas.pipeline.arch_trainer import check_graph
+from gradnas.pipeline.search_plan import check_graph
 from gradnas.strategies import Batch, Darts, MetaOptimizer
 from gradnas.supergraph import Model
 from gradnas.training import CheckPoint, OptimConf, ScoreSums, create_checkpoint
@@ -27,8 +27,7 @@ class Nothing(MetaOptimizer):
 
     bilevel: ClassVar[bool] = False
 
-    @property
-    def forward_equivalents(self) -> float:
+    def forward_equivalents(self, n_candidates: int) -> float:
         return 3.0
 
     def prepare(self, *args: Any, **kwargs: Any) -> None:

@@ -16,8 +16,7 @@ class Still(MetaOptimizer):
 
     bilevel: ClassVar[bool] = False
 
-    @property
-    def forward_equivalents(self) -> float:
+    def forward_equivalents(self, n_candidates: int) -> float:
         return 3.0
 
     def prepare(self, model: Model, loss: BatchLoss, weight_optimizer: Optimizer, *, chunks: int = 1) -> None: ...

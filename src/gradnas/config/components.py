@@ -10,10 +10,34 @@ from gradnas.arch import DatasetConf
 from gradnas.config.settings import ComponentConf
 from gradnas.foundation.names import did_you_mean
 from gradnas.spaces import DartsSpace, ModelDescBuilder
-from gradnas.strategies import Darts, MetaOptimizer, RandomSearch, Strategy, Xnas
+from gradnas.strategies import (
+    Darts,
+    DiDarts,
+    DrNas,
+    FairDarts,
+    Gdas,
+    MetaOptimizer,
+    PcDarts,
+    RandomSearch,
+    Snas,
+    Strategy,
+    Xnas,
+)
 
 SPACES: Mapping[str, type[ModelDescBuilder]] = MappingProxyType({"darts": DartsSpace})
-STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType({"darts": Darts, "xnas": Xnas, "random": RandomSearch})
+STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
+    {
+        "darts": Darts,
+        "didarts": DiDarts,
+        "drnas": DrNas,
+        "fairdarts": FairDarts,
+        "gdas": Gdas,
+        "pcdarts": PcDarts,
+        "snas": Snas,
+        "xnas": Xnas,
+        "random": RandomSearch,
+    }
+)
 
 _FROM_DATA = ("in_channels", "image_size", "n_classes")
 

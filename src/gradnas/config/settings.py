@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from gradnas.arch.shapes import check_count
 from gradnas.data.augmentation import check_policy
+from gradnas.strategies import StabilizeConf
 from gradnas.training import OptimConf, TrainConf
 
 
@@ -80,7 +81,8 @@ class SearchConf(PhaseConf):
         fused: Train the supergraph by the fast execution; no computes edge by edge, the same function slower and with
             more memory.
         cuda_graph: Record the whole step as a CUDA graph in each epoch and replay it; needs a GPU, the fused execution,
-            first-order DARTS and SGD.
+            SGD, and a strategy that draws nothing at random and unrolls nothing.
+        stabilize: Remedies against collapse.
     """
 
     epochs: int = 50
@@ -91,6 +93,7 @@ class SearchConf(PhaseConf):
     augment_val_batches: bool = False
     fused: bool = True
     cuda_graph: bool = False
+    stabilize: StabilizeConf = field(default_factory=StabilizeConf)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,6 @@
 """Training of a supergraph: the plain loop, with a strategy that moves the architecture parameters before each step."""
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -9,12 +9,18 @@ from torch.optim import SGD
 
 from gradnas.arch import ModelDesc
 from gradnas.config import describe_strategy
-from gradnas.data import BatchPlan, DataLoaders, EndlessBatches
+from gradnas.data import DataLoaders, EndlessBatches
 from gradnas.finalizers import Finalizers
-from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, l1_norm, mean_entropy, would_be
-from gradnas.strategies import Batch, Darts, MetaOptimizer, SearchSchedule
-from gradnas.supergraph import Model, fixed
-from gradnas.training import CheckPoint, Listener, Score, ScoreSums, StepGraph, TrainConf, Trainer, steps_per_epoch
+from gradnas.foundation.seeds import derive_seed, seeded_initialization
+from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, diagnosis, l1_norm, mean_entropy, would_be
+from gradnas.pipeline.discretized import Discretized
+from gradnas.pipeline.search_plan import check_graph, check_monitor, check_penalty, search_schedule, warmup_epochs
+from gradnas.pipeline.stabilizer import EarlyStop, MixingNoise, put_back
+from gradnas.strategies import Batch, Darts, MetaOptimizer, StabilizeConf
+from gradnas.strategies.eigenvalue import largest_eigenvalue
+from gradnas.strategies.perturbation import Tables
+from gradnas.supergraph import Model, fixed, untouched_statistics
+from gradnas.training import CheckPoint, Listener, Score, ScoreSums, StepGraph, Tester, TrainConf, Trainer
 
 AlphaLog = Callable[[dict[str, Any]], None]
 """Receives one record per epoch: what ``alphas.jsonl`` holds."""
@@ -35,6 +41,7 @@ class ArchTrainer(Trainer):
         listener: Told of progress.
         alpha_log: Told of the architecture parameters after each epoch.
         cuda_graph: Replay the step as a CUDA graph, recorded anew in each epoch.
+        stabilize: Remedies against collapse.
 
     Raises:
         ValueError: For settings that do not fit the strategy, and for a graph of what none can be made of.
@@ -55,18 +62,21 @@ class ArchTrainer(Trainer):
         listener: Listener | None = None,
         alpha_log: AlphaLog | None = None,
         cuda_graph: bool = False,
+        stabilize: StabilizeConf | None = None,
     ) -> None:
         self.strategy = strategy if strategy is not None else self.strategy_class()
         check_penalty(conf_train, self.strategy)
+        self.stabilize = stabilize if stabilize is not None else StabilizeConf()
         if cuda_graph:
-            check_graph(self.strategy, model.device_type())
+            check_graph(self.strategy, model.device_type(), self.stabilize)
             if type(self).pre_step is not ArchTrainer.pre_step:
                 raise ValueError(
                     f"{type(self).__name__}.pre_step would not run in a recorded step. Set cuda_graph=False."
                 )
         self._records = cuda_graph
         self._graph: StepGraph | None = None
-        model.set_mixing_rule(self.strategy.mixing_rule)  # before anyone looks at the parameters: it may replace some
+        with seeded_initialization(seed, f"{phase}.alphas"):  # it may replace parameters: before anyone looks at them
+            model.set_mixing_rule(self.strategy.mixing_rule)
         super().__init__(conf_train, model, checkpoint, phase=phase, seed=seed, listener=listener)
         self.supergraph = model
         self.finalizers = finalizers if finalizers is not None else Finalizers()
@@ -75,6 +85,10 @@ class ArchTrainer(Trainer):
         self._outer_loss = nn.CrossEntropyLoss()
         self._alpha_batches: EndlessBatches | None = None
         self._last_found: ModelDesc | None = None
+        self._warmup = warmup_epochs(self.stabilize, self.strategy, conf_train.epochs)
+        self._learning = self._warmup == 0
+        self._noise = MixingNoise(self.stabilize, model, derive_seed(seed, f"{phase}.noise"), conf_train.epochs)
+        self._early_stop = EarlyStop(self.stabilize, self._warmup)
 
     def pre_fit(self, data_loaders: DataLoaders) -> None:
         """Bind the strategy.
@@ -82,6 +96,7 @@ class ArchTrainer(Trainer):
         Raises:
             ValueError: When a bilevel strategy has no validation batches, or the strategy refuses the search.
         """
+        check_monitor(self.stabilize, self.strategy, data_loaders.alpha is not None)
         if data_loaders.alpha is not None:
             self._alpha_batches = EndlessBatches(data_loaders.alpha)
         elif self.strategy.bilevel:
@@ -95,29 +110,38 @@ class ArchTrainer(Trainer):
             self.multi_optim[0].optimizer,
             chunks=self.conf.batch_chunks,
             schedule=search_schedule(
-                self.conf, data_loaders.train, None if data_loaders.alpha is None else data_loaders.alpha.plan
+                self.conf,
+                data_loaders.train,
+                None if data_loaders.alpha is None else data_loaders.alpha.plan,
+                self._warmup,
             ),
+            seed=derive_seed(self.seed, f"{self.phase}.mixing"),
         )
 
     def pre_epoch(self, data_loaders: DataLoaders) -> None:
         super().pre_epoch(data_loaders)
+        self._learning = self.epoch >= self._warmup
         self.strategy.new_epoch(self.epoch)
         self._graph = None  # rate and sums are those of one epoch
 
     def pre_step(self, x: Tensor, y: Tensor) -> None:
-        self.strategy.step((x, y), self._val_batch())
+        if self._learning:
+            self.strategy.step((x, y), self._val_batch())
 
     def _val_batch(self) -> Batch | None:
-        return self._alpha_batches.next() if self._alpha_batches is not None and self.strategy.bilevel else None
+        wanted = self._learning and self.strategy.bilevel
+        return self._alpha_batches.next() if self._alpha_batches is not None and wanted else None
 
     def train_step(self, x: Tensor, y: Tensor, sums: ScoreSums) -> None:
+        self._noise.at(self.epoch, self.global_step)
         if not self._records:
             super().train_step(x, y, sums)
             return
         if self._graph is None:
 
             def step(x: Tensor, y: Tensor, *val: Tensor) -> None:
-                self.strategy.step((x, y), (val[0], val[1]) if val else None)
+                if self._learning:
+                    self.strategy.step((x, y), (val[0], val[1]) if val else None)
                 self._weight_step(x, y, sums)
 
             if not all(part.sched_on_epoch and isinstance(part.optimizer, SGD) for part in self.multi_optim):
@@ -128,7 +152,7 @@ class ArchTrainer(Trainer):
 
     @contextmanager
     def weight_pass(self) -> Iterator[None]:
-        with fixed(self.alphas):
+        with self.strategy.weight_pass(self.alphas, learning=self._learning):
             yield
 
     def compute_loss(
@@ -141,8 +165,17 @@ class ArchTrainer(Trainer):
     def _batch_loss(
         self, batch: Batch, *, full_precision: bool = False, mixing: Sequence[Tensor | None] | None = None
     ) -> Tensor:
+        mixing = self._noise.without_skips(mixing, "architecture")
         logits, aux = self.forward(batch[0], full_precision=full_precision, mixing=mixing)
         return self.compute_loss(self._outer_loss, batch[1], logits, self.conf.aux_weight, aux)
+
+    def train_mixing(self, x: Tensor, y: Tensor) -> Tables | None:
+        def loss(mixing: Tables) -> Tensor:
+            with untouched_statistics(self.model), fixed(self.ordinary_params()):
+                logits, aux = self.forward(x, mixing=mixing)
+                return super(ArchTrainer, self).compute_loss(self.train_loss, y, logits, self.conf.aux_weight, aux)
+
+        return self._noise.for_weights(loss)
 
     def read_progress(self, step: int, steps: int, sums: Any) -> None:
         self.strategy.check()
@@ -153,22 +186,68 @@ class ArchTrainer(Trainer):
         self._graph = None  # and the memory it holds
         super().post_epoch(data_loaders, train, lr, start)
         found = would_be(self.supergraph, self.finalizers)
-        if self.alpha_log is not None:
-            state = describe_alphas(self.supergraph, found)
-            said = self.strategy.describe()
-            state |= {"strategy": said} if said else {}
-            self.alpha_log({"epoch": self.epoch, **state, "changed_edges": changed_edges(self._last_found, found)})
+        record = {"epoch": self.epoch, **describe_alphas(self.supergraph, found)}
+        if said := self.strategy.describe():
+            record["strategy"] = said
+        record["changed_edges"] = changed_edges(self._last_found, found)
+        record["discretization_drop"] = self._discretization_drop(found, data_loaders)
+        record["eigenvalue"] = self._eigenvalue(data_loaders)
+        record["diagnosis"] = diagnosis(record)
         self._last_found = found
+        self._stop_or_warn(record)
+        if self.alpha_log is not None:
+            self.alpha_log(record)
+
+    def _discretization_drop(self, found: ModelDesc, data_loaders: DataLoaders) -> float | None:
+        """Points of validation accuracy that are lost when only the would-be cell computes; None without validation."""
+        last = self.metrics.last
+        if last is None or last.val is None or data_loaders.val is None:
+            return None
+        child = Discretized.of(self.supergraph, found)
+        if child is None:
+            return None
+        tester = Tester(child, precision=self.conf.precision)
+        return last.val.top1 - tester.test(data_loaders.val, max_steps=self.conf.max_steps_per_epoch).top1
+
+    def _eigenvalue(self, data_loaders: DataLoaders) -> float | None:
+        """The dominant Hessian eigenvalue on a fixed validation batch, with the mixture free of randomness."""
+        if self.stabilize.eigenvalue == "off" or not self._learning:
+            return None
+        assert data_loaders.alpha is not None
+        x, y = data_loaders.alpha.batch(0, 0)
+        self.model.train()
+        with untouched_statistics(self.model), fixed(self.ordinary_params()):
+            logits, aux = self.forward(x, full_precision=True, mixing=self.supergraph.probabilities())
+            loss = self.compute_loss(self._outer_loss, y, logits, self.conf.aux_weight, aux)
+            return largest_eigenvalue(loss, self.alphas)
+
+    def _stop_or_warn(self, record: dict[str, Any]) -> None:
+        """Let the rules look at the epoch; on a stop, the architecture they return is put back."""
+        learnt = {name: value for name, value in self.supergraph.all_owned().items() if isinstance(value, Tensor)}
+        verdict = self._early_stop.after(self.epoch, record["eigenvalue"], record["skips"], learnt)
+        if verdict is None:
+            return
+        outcome = f"The search stops with the architecture of epoch {verdict.back_to}." if verdict.stop else ""
+        record["diagnosis"].append(f"{verdict.reason}. {outcome}".strip())
+        record["stop"] = {"reason": verdict.reason, "returned_epoch": verdict.back_to} if verdict.stop else None
+        if verdict.stop:
+            put_back(self.supergraph, self._early_stop.snapshot(verdict.back_to))
+            self.stopped = True
 
     def entropy(self) -> float | None:
         return mean_entropy(self.supergraph)
 
     def _identity(self) -> dict[str, Any]:
-        return {**super()._identity(), "strategy": repr(describe_strategy(self.strategy))}
+        return {
+            **super()._identity(),
+            "strategy": repr(describe_strategy(self.strategy)),
+            "stabilize": repr(self.stabilize),
+        }
 
     def update_checkpoint(self, checkpoint: CheckPoint) -> None:
         super().update_checkpoint(checkpoint)
         checkpoint["strategy"] = self.strategy.state_dict()
+        checkpoint["early_stop"] = self._early_stop.state_dict()
         checkpoint["alpha_batches_drawn"] = 0 if self._alpha_batches is None else self._alpha_batches.drawn
         checkpoint["last_found"] = None if self._last_found is None else self._last_found.to_json()
 
@@ -176,34 +255,8 @@ class ArchTrainer(Trainer):
         super().restore_checkpoint()
         assert self.checkpoint is not None
         self.strategy.load_state_dict(self.checkpoint["strategy"])
+        self._early_stop.load_state_dict(self.checkpoint["early_stop"])
         if self._alpha_batches is not None:
             self._alpha_batches.drawn = self.checkpoint["alpha_batches_drawn"]
         found = self.checkpoint["last_found"]
         self._last_found = None if found is None else ModelDesc.from_json(found)
-
-
-def search_schedule(conf: TrainConf, train: Sized, alpha: BatchPlan | None) -> SearchSchedule:
-    """What a search will really run.
-
-    Args:
-        conf: Its settings.
-        train: Batches of the weight steps; only their number counts.
-        alpha: Batches of the architecture steps, or None.
-    """
-    steps = steps_per_epoch(conf, train)
-    drawn = 0 if alpha is None else alpha.samples_in(conf.epochs * steps)
-    return SearchSchedule(epochs=conf.epochs, steps_per_epoch=steps, val_samples=drawn)
-
-
-def check_graph(strategy: MetaOptimizer, device: str) -> None:
-    """Refuse to record a step that cannot be recorded. ValueError."""
-    if device != "cuda":
-        raise ValueError(f"cuda_graph needs an NVIDIA GPU, the search runs on {device!r}. Set search.cuda_graph=false.")
-    if not strategy.capturable:
-        raise ValueError(f"no CUDA graph can be made of the step of {strategy!r}. Set search.cuda_graph=false.")
-
-
-def check_penalty(conf: TrainConf, strategy: MetaOptimizer) -> None:
-    """Refuse a penalty on alphas that the strategy does not have. ValueError."""
-    if conf.l1_alphas > 0 and "alphas" not in strategy.mixing_rule.entries:
-        raise ValueError(f"l1_alphas acts on parameters that {type(strategy).__name__} does not have. Set it to 0.")

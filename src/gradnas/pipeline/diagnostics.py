@@ -1,15 +1,18 @@
 """What the architecture parameters say: entropy, the would-be cell, how it changes."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from gradnas.arch import ModelDesc
+from gradnas.arch import CellType, ModelDesc
 from gradnas.finalizers import Finalizers
 from gradnas.ops import ArchParams
-from gradnas.supergraph import Cell, MixedOp, Model
+from gradnas.supergraph import NONE, Cell, MixedOp, Model
 
+COLLAPSED = 0.5  # share of parameter-free operations in a regular cell; that of published cells is lower
+LARGE_DROP = 30.0  # points of accuracy
 PARAMETER_FREE = frozenset({"max_pool_3x3", "avg_pool_3x3", "skip_connect", "identity", "none"})
 
 
@@ -33,13 +36,18 @@ def describe_alphas(model: Model, found: ModelDesc) -> dict[str, Any]:
     """
     cells = {cell.desc.cell_type.value: _describe_cell(cell) for cell in model.owner_cells() if cell.mixed_ops()}
     ops = [e.op_desc.name for c in found.cell_descs if c.trainables_from == c.id for n in c.nodes() for e in n.edges]
-    first = found.cell_descs[0]
+    first = next((c for c in found.cell_descs if c.cell_type is CellType.Regular), found.cell_descs[0])
+    regular = [e.op_desc.name for n in first.nodes() for e in n.edges]
+    gaps = [gap for cell in cells.values() for gap in cell["gap"]]
     return {
         "cells": cells,
         "genotype": genotype_text(found),
         "entropy": mean_entropy(model),
-        "skips": sum(e.op_desc.name == "skip_connect" for n in first.nodes() for e in n.edges),
+        "gap": sum(gaps) / len(gaps) if gaps else math.nan,
+        "skips": regular.count("skip_connect"),
         "parameter_free": sum(op in PARAMETER_FREE for op in ops) / max(1, len(ops)),
+        "free_regular": sum(op in PARAMETER_FREE for op in regular),
+        "kept_regular": len(regular),
     }
 
 
@@ -74,13 +82,14 @@ def _edges(desc: ModelDesc) -> set[tuple[int, int, str, tuple[int, ...]]]:
 
 
 def _probabilities(cell: Cell) -> Tensor:
-    alphas = cell.alphas()
-    assert alphas is not None
-    return cell.mixed_ops()[0].rule.probabilities(alphas.detach())
+    probabilities = cell.probabilities()
+    assert probabilities is not None
+    return probabilities.detach()
 
 
 def _entropy(probabilities_EN: Tensor) -> Tensor:
-    return -(probabilities_EN * probabilities_EN.clamp_min(1e-38).log()).sum(1)
+    shares = probabilities_EN / probabilities_EN.sum(1, keepdim=True)  # gates, and edges with factors, sum to others
+    return -(shares * shares.clamp_min(1e-38).log()).sum(1)
 
 
 def _describe_cell(cell: Cell) -> dict[str, Any]:
@@ -97,7 +106,41 @@ def _describe_cell(cell: Cell) -> dict[str, Any]:
         **ops[0].rule.record([op.arch_params() for op in ops]),
         "weights": probabilities.tolist(),
         "entropy": _entropy(probabilities).tolist(),
+        "gap": _gap(probabilities, ops[0].names),
     }
+
+
+def _gap(probabilities_EN: Tensor, names: Sequence[str]) -> list[float]:
+    """By how much the strongest candidate but ``none`` leads the second on each edge, in shares of the edge."""
+    shares = probabilities_EN / probabilities_EN.sum(1, keepdim=True)
+    choices = shares[:, [k for k, name in enumerate(names) if name != NONE]]
+    if choices.shape[1] < 2:
+        return choices[:, 0].tolist()
+    best = choices.topk(2, dim=1).values
+    return (best[:, 0] - best[:, 1]).tolist()
+
+
+def diagnosis(record: Mapping[str, Any]) -> list[str]:
+    """What a person should know about an epoch of the search, in sentences; none when nothing looks wrong.
+
+    Args:
+        record: What :func:`describe_alphas` gives, with ``discretization_drop`` in points of accuracy, or None.
+    """
+    said = []
+    free, kept = record["free_regular"], record["kept_regular"]
+    if kept and free / kept > COLLAPSED:
+        said.append(
+            f"{free} of the {kept} operations of the would-be regular cell have no parameters, a sign of collapse: "
+            "shortcuts learn faster than convolutions. Try warmup_epochs, skip_dropout, skip_limit or perturb of "
+            "search.stabilize."
+        )
+    drop = record.get("discretization_drop")
+    if drop is not None and drop > LARGE_DROP:
+        said.append(
+            f"the network loses {drop:.1f} points of validation accuracy when only the would-be cells compute: the "
+            "supergraph's accuracy says little about what would be found."
+        )
+    return said
 
 
 def l1_norm(model: Model) -> Tensor:

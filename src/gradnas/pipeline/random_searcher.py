@@ -81,6 +81,10 @@ def equal_budget_epochs(
         registry: Where op names are looked up.
     """
     shape = supergraph.desc.conf_model_desc.dataset.image_shape
-    search = count_macs(supergraph, shape) * strategy.forward_equivalents * epochs
+    search = count_macs(supergraph, shape) * strategy.forward_equivalents(_most_candidates(supergraph)) * epochs
     one_epoch = sum(3.0 * count_macs(Model(desc, registry=registry), shape) for desc in members)
     return max(1, int(search / one_epoch))
+
+
+def _most_candidates(supergraph: Model) -> int:
+    return max((len(op.names) for op in supergraph.mixed_ops()), default=1)

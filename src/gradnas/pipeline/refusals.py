@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from gradnas.config import PhaseConf, SearchConf
 from gradnas.data import BatchPlan, stratified_split
-from gradnas.pipeline.arch_trainer import check_graph, check_penalty, search_schedule
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.experiment import Experiment
+from gradnas.pipeline.search_plan import check_graph, check_monitor, check_penalty, search_schedule, warmup_epochs
 from gradnas.spaces import with_changes
-from gradnas.strategies import MetaOptimizer
+from gradnas.strategies import MetaOptimizer, StabilizeConf
 
 
 def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
@@ -34,9 +34,15 @@ def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
         if isinstance(strategy, MetaOptimizer):
             check_penalty(conf.search, strategy)
             if conf.search.cuda_graph:
-                check_graph(strategy, context.device.type)
+                check_graph(strategy, context.device.type, conf.search.stabilize)
+            check_monitor(conf.search.stabilize, strategy, "validation" in sizes)
+            waits = warmup_epochs(conf.search.stabilize, strategy, conf.search.epochs)
             plans = {part: BatchPlan.of(n, conf.search.batch_size, shuffle=True) for part, n in sizes.items()}
-            strategy.check_schedule(search_schedule(conf.search, plans["training"], plans.get("validation")))
+            strategy.check_schedule(search_schedule(conf.search, plans["training"], plans.get("validation"), waits))
+        elif conf.search.stabilize != StabilizeConf():
+            raise ValueError(
+                f"the strategy {conf.strategy.name!r} trains no supergraph: search.stabilize has no effect. Remove it."
+            )
     if conf.retrain.epochs > 0:
         large = conf.retrain
         space.build(

@@ -88,6 +88,8 @@ class Searcher:
             raise ValueError("drop_path acts on discrete networks; a supergraph has none. Set search.drop_path to 0.")
         if trainer_class is not None and conf_search.aux_weight > 0 and not model_desc.has_aux_tower():
             raise ValueError("search.aux_weight has no effect: the supergraph has no auxiliary tower. Set it to 0.")
+        if self.strategy is not None:
+            model_desc = self.strategy.supergraph(model_desc)
         model = self.context.model(lambda: self._supergraph(model_desc, conf_search.fused), f"{self.phase}.weights")
         if trainer_class is None:
             return self.finalize_model(model, finalizers), None
@@ -103,6 +105,7 @@ class Searcher:
             seed=self.context.seed,
             listener=self.context.log_to(self.phase, start),
             alpha_log=self._alpha_log(start),
+            stabilize=conf_search.stabilize,
             **({"cuda_graph": True} if conf_search.cuda_graph else {}),
         )
         metrics = trainer.fit(self.get_data(conf_search))

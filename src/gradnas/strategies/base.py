@@ -1,14 +1,17 @@
 """What every gradient-based strategy is: a rule for the architecture parameters, and how they learn."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from gradnas.supergraph import MixingRule, Model, Softmax
+from gradnas.arch import ModelDesc
+from gradnas.supergraph import MixingRule, Model, Softmax, fixed
 
 Batch = tuple[Tensor, Tensor]
 """Images (B, C, H, W) and targets (B,) on the device of the model."""
@@ -40,8 +43,8 @@ class SearchSchedule:
     Args:
         epochs: Epochs of the search.
         steps_per_epoch: Search steps in each.
-        val_samples: Validation samples that all architecture steps together draw, short batches included; 0 when
-            there is no validation set.
+        val_samples: Validation samples that all architecture steps together draw, short batches included, without
+            the epochs in which only weights learn; 0 when there is no validation set.
     """
 
     epochs: int
@@ -56,8 +59,8 @@ class MetaOptimizer(ABC):
     weight optimizer's state and batch-norm statistics exactly as they were.
     """
 
-    bilevel: ClassVar[bool]
-    """Whether :meth:`step` needs a validation batch."""
+    bilevel: bool
+    """Whether :meth:`step` needs a validation batch; a method that does not may learn in :meth:`weight_pass`."""
 
     @property
     def capturable(self) -> bool:
@@ -67,18 +70,28 @@ class MetaOptimizer(ABC):
         """
         return False
 
-    @property
     @abstractmethod
-    def forward_equivalents(self) -> float:
-        """Cost of one search step, weight step included, in forward passes of the supergraph.
+    def forward_equivalents(self, n_candidates: int) -> float:
+        """Cost of one search step, weight step included, in forward passes of the supergraph with all candidates.
 
         A backward pass for all weights counts 2, one for the mixing weights alone 1.
+
+        Args:
+            n_candidates: On each edge, for a method that computes some of them.
         """
 
     @property
     def mixing_rule(self) -> MixingRule:
         """The rule that turns architecture parameters into mixing weights."""
         return Softmax()
+
+    def supergraph(self, desc: ModelDesc) -> ModelDesc:
+        """The description that this method trains, made from that of the space: here the same."""
+        return desc
+
+    def warmup_epochs(self, epochs: int) -> int:
+        """Epochs at the start of a search of so many in which only weights learn, unless its settings say otherwise."""
+        return 0
 
     def check_schedule(self, schedule: SearchSchedule) -> None:  # noqa: B027  # most strategies do any search
         """Refuse a search that the strategy cannot do, before anything is built or written. ValueError."""
@@ -92,6 +105,7 @@ class MetaOptimizer(ABC):
         *,
         chunks: int = 1,
         schedule: SearchSchedule | None = None,
+        seed: int = 0,
     ) -> None:
         """Bind to a model and build what learns its architecture parameters.
 
@@ -103,6 +117,7 @@ class MetaOptimizer(ABC):
             weight_optimizer: The optimizer of the ordinary weights, read but never stepped.
             chunks: Batches are processed in this many parts; gradients are their mean.
             schedule: The search that follows, for what depends on its length; None where nobody knows.
+            seed: What the method draws at random follows from it.
 
         Raises:
             ValueError: When the model has nothing to choose, or the strategy cannot work with the optimizer.
@@ -111,6 +126,19 @@ class MetaOptimizer(ABC):
     @abstractmethod
     def step(self, train_batch: Batch, val_batch: Batch | None) -> None:
         """Update the architecture parameters once, before the weight step on the same training batch."""
+
+    @contextmanager
+    def weight_pass(self, alphas: Sequence[Parameter], *, learning: bool) -> Iterator[None]:
+        """Around forward and backward of the weight step.
+
+        Here the architecture is fixed. A single-level method learns from this very pass.
+
+        Args:
+            alphas: All architecture parameters of the model.
+            learning: Whether the architecture may change; not while only weights learn.
+        """
+        with fixed(alphas):
+            yield
 
     def new_epoch(self, epoch: int) -> None:  # noqa: B027  # most strategies have nothing to do here
         """Told at the start of each epoch, counted from 0. Changes nothing here."""

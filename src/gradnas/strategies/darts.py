@@ -11,27 +11,22 @@ Reference tests: ``tests/strategies/test_darts.py``, ``tests/strategies/test_unr
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
-from gradnas.foundation.optimizers import load_optimizer_state, optimizer_state
-from gradnas.strategies.base import Batch, BatchLoss, LossFn, MetaOptimizer, SearchSchedule
+from gradnas.strategies.arch_optimizer import NOTHING_TO_LEARN, adam, check_rates, checked_betas
+from gradnas.strategies.base import Batch, BatchLoss, LossFn, SearchSchedule
+from gradnas.strategies.gradient import GradientStrategy, batch_gradient
 from gradnas.strategies.unrolled import Gradient, SgdStep, unrolled_gradient
-from gradnas.supergraph import ArchModule, Model, batch_norms, fixed, same_random_draws, untouched_statistics
-
-NOTHING_TO_LEARN = (
-    "the model has no architecture parameter that a gradient could move, so there is nothing to search: it has no edge "
-    "with a choice, or another strategy's mixing rule."
-)
+from gradnas.supergraph import ArchModule, Model, Softmax, fixed, same_random_draws, untouched_statistics
 
 
-class Darts(MetaOptimizer):
+class Darts(GradientStrategy):
     """First- or second-order DARTS.
 
     Args:
@@ -45,7 +40,7 @@ class Darts(MetaOptimizer):
         ValueError: For a setting outside its range.
     """
 
-    bilevel: ClassVar[bool] = True
+    bilevel = True
 
     def __init__(
         self,
@@ -56,34 +51,26 @@ class Darts(MetaOptimizer):
         weight_decay: float = 1e-3,
         epsilon_scale: float = 0.01,
     ) -> None:
+        super().__init__(Softmax())
         if order not in (1, 2):
             raise ValueError(f"order must be 1 or 2, got {order!r}.")
-        if not (math.isfinite(lr) and lr >= 0):
-            raise ValueError(f"lr must be at least 0 and finite, got {lr}.")
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must be two numbers of at least 0 and below 1, got {betas}.")
-        if not (math.isfinite(weight_decay) and weight_decay >= 0):
-            raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}.")
+        check_rates(lr, weight_decay)
         if not (math.isfinite(epsilon_scale) and epsilon_scale > 0):
             raise ValueError(f"epsilon_scale must be positive and finite, got {epsilon_scale}.")
-        self.order, self.lr, self.betas = order, lr, (float(betas[0]), float(betas[1]))
+        self.order, self.lr, self.betas = order, lr, checked_betas(betas)
         self.weight_decay, self.epsilon_scale = weight_decay, epsilon_scale
 
-    @property
-    def forward_equivalents(self) -> float:
-        # order 1: 2 forward, 1 full and 1 alpha backward; order 2: 5 forward, 3 full and 2 alpha backward.
-        return 2.0 + 2.0 + 1.0 if self.order == 1 else 5.0 + 3 * 2.0 + 2.0
+    def forward_equivalents(self, n_candidates: int) -> float:
+        # order 2: 5 forward, 3 full and 2 alpha backward.
+        return super().forward_equivalents(n_candidates) if self.order == 1 else 5.0 + 3 * 2.0 + 2.0
 
     @property
     def capturable(self) -> bool:
         """Order 1 only: order 2 puts the state of random generators back, which a graph cannot."""
         return self.order == 1
 
-    def __repr__(self) -> str:
-        return (
-            f"Darts(order={self.order}, lr={self.lr}, betas={self.betas}, weight_decay={self.weight_decay}, "
-            f"epsilon_scale={self.epsilon_scale})"
-        )
+    def create_optimizer(self, alphas: list[Parameter]) -> Optimizer:
+        return adam(alphas, self.lr, self.betas, self.weight_decay)
 
     def prepare(
         self,
@@ -93,45 +80,16 @@ class Darts(MetaOptimizer):
         *,
         chunks: int = 1,
         schedule: SearchSchedule | None = None,
+        seed: int = 0,
     ) -> None:
-        self._model, self._loss, self._chunks = model, loss, chunks
-        self._weights, self._norms = list(model.weights()), batch_norms(model)
-        learnt = {name: value for name, value in model.all_owned().items() if isinstance(value, Parameter)}
-        self._names, self._alphas = list(learnt), list(learnt.values())
-        if not self._alphas:
-            raise ValueError(NOTHING_TO_LEARN)
-        self._weight_optimizer = weight_optimizer
+        super().prepare(model, loss, weight_optimizer, chunks=chunks, schedule=schedule, seed=seed)
         if self.order == 2:
             SgdStep.of(weight_optimizer, self._weights)  # refuse now rather than at the first step
-        device = self._alphas[0].device
-        self._optimizer = Adam(
-            self._alphas,
-            lr=self.lr,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-            capturable=device.type == "cuda",
-        )
-        self._steps = torch.zeros((), dtype=torch.int64, device=device)
-        self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=device)
 
-    def step(self, train_batch: Batch, val_batch: Batch | None) -> None:
-        if val_batch is None:
-            raise ValueError("DARTS is bilevel: each step needs a validation batch. Give the search a validation set.")
-        gradients = self._gradients(train_batch, val_batch)
-        finite = torch.stack([g.isfinite().all() for g in gradients]).all()
-        newly_bad = ~finite & (self._first_bad_step < 0)
-        self._first_bad_step.copy_(torch.where(newly_bad, self._steps, self._first_bad_step))
-        for alpha, gradient in zip(self._alphas, gradients, strict=True):
-            alpha.grad = gradient
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._steps += 1
-
-    def _gradients(self, train_batch: Batch, val_batch: Batch) -> list[Tensor]:
+    def gradients(self, train_batch: Batch, val_batch: Batch) -> list[Tensor]:
+        if self.order == 1:
+            return super().gradients(train_batch, val_batch)
         with untouched_statistics(self._norms):
-            if self.order == 1:
-                with fixed(self._weights):
-                    return batch_gradient(self._loss, val_batch, self._alphas, self._chunks)
             return unrolled_gradient(
                 self._gradient(train_batch),
                 self._gradient(val_batch),
@@ -147,21 +105,6 @@ class Darts(MetaOptimizer):
                 return batch_gradient(self._loss, batch, inputs, self._chunks, full_precision=True)
 
         return gradient
-
-    def check(self) -> None:
-        bad = int(self._first_bad_step)
-        if bad >= 0:
-            raise FloatingPointError(
-                f"the architecture gradient was not finite at step {bad} of this search (counted from 0). "
-                "Lower the learning rate of the weights, or look for NaNs in the data."
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": optimizer_state(self._optimizer, self._names), "steps": int(self._steps)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_optimizer_state(self._optimizer, self._names, state["optimizer"])
-        self._steps.fill_(int(state["steps"]))
 
 
 def hypergradient(
@@ -232,19 +175,3 @@ def only(inputs: Sequence[Parameter], among: Sequence[Parameter]) -> Iterator[No
     wanted = {id(p) for p in inputs}
     with fixed(p for p in among if id(p) not in wanted):
         yield
-
-
-def batch_gradient(
-    loss: BatchLoss, batch: Batch, inputs: Sequence[Parameter], chunks: int = 1, *, full_precision: bool = False
-) -> list[Tensor]:
-    """Gradients of the mean loss of a batch, processed in equal parts; zero for a parameter that takes no part."""
-    total: list[Tensor] | None = None
-    for x, y in zip(batch[0].chunk(chunks), batch[1].chunk(chunks), strict=True):
-        value = loss((x, y), full_precision=full_precision) * (len(y) / len(batch[1]))
-        part = torch.autograd.grad(value, list(inputs), allow_unused=True, materialize_grads=True)
-        if total is None:
-            total = list(part)
-        else:
-            torch._foreach_add_(total, list(part))
-    assert total is not None
-    return total

@@ -22,7 +22,7 @@ Shape suffixes: E edges of a cell type, N experts per edge, C cells of the type,
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ class Xnas(MetaOptimizer):
         ValueError: For a setting outside its range.
     """
 
-    bilevel: ClassVar[bool] = True
+    bilevel = True
 
     def __init__(self, *, bound: float = 1.0, horizon: int | None = None, wipe_out: bool = True) -> None:
         if not (math.isfinite(bound) and bound > 0):
@@ -83,8 +83,7 @@ class Xnas(MetaOptimizer):
             check_count(horizon, "horizon in validation examples")
         self.bound, self.horizon, self.wipe_out = float(bound), horizon, wipe_out
 
-    @property
-    def forward_equivalents(self) -> float:
+    def forward_equivalents(self, n_candidates: int) -> float:
         """As first-order DARTS, before any expert falls: 2 forward, 1 full and 1 mixing-weight backward."""
         return 2.0 + 2.0 + 1.0
 
@@ -106,6 +105,7 @@ class Xnas(MetaOptimizer):
         *,
         chunks: int = 1,
         schedule: SearchSchedule | None = None,
+        seed: int = 0,
     ) -> None:
         self._model, self._loss, self._chunks = model, loss, chunks
         self._weights, self._norms = list(model.weights()), batch_norms(model)

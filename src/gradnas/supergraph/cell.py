@@ -93,11 +93,30 @@ class Cell(ArchModule):
         return ops[0].rule.table([op.arch_params() for op in ops]) if ops else None
 
     def mixing_weights(self) -> Tensor | None:
-        """The rule applied to :meth:`alphas`, shape (E, N), in the network's precision; None without a choice."""
+        """The rule applied to :meth:`alphas`, shape (E, N), in the network's precision; None without a choice.
+
+        What the rule draws at random is left out in evaluation mode.
+        """
         alphas = self.alphas()
         if alphas is None:
             return None
-        return self.mixed_ops()[0].rule.weights(alphas).to(next(self.parameters(), alphas).dtype)
+        rule = self.mixed_ops()[0].rule
+        weights = self._times_edges(rule.weights(alphas) if self.training else rule.evaluation_weights(alphas))
+        return weights.to(next(self.parameters(), alphas).dtype)
+
+    def probabilities(self) -> Tensor | None:
+        """How strong each candidate of each edge is, without randomness, shape (E, N); None without a choice."""
+        alphas = self.alphas()
+        return None if alphas is None else self._times_edges(self.mixed_ops()[0].rule.probabilities(alphas))
+
+    def _times_edges(self, table_EN: Tensor) -> Tensor:
+        ops = self.mixed_ops()
+        factors = ops[0].rule.edge_weights([op.arch_params() for op in ops], self.ends())
+        return table_EN if factors is None else table_EN * factors.unsqueeze(1)
+
+    def ends(self) -> list[int]:
+        """The node that each edge with a choice leads to, one entry per row of the mixing table."""
+        return [n for n, node in enumerate(self.node_edges()) for edge in node if isinstance(edge.op, MixedOp)]
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor | None = None) -> Tensor:
         """Run the cell.

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gradnas.arch import DARTS_PRIMITIVES, OpDesc, Params
-from gradnas.ops import OPS, ArchParams, CompositeFactory, Op, OpRegistry, register_op
+from gradnas.ops import OPS, ArchParams, CompositeFactory, Op, OpRegistry, Zero, register_op
 from gradnas.supergraph.mixing import MixingRule, Softmax, entry
+from gradnas.supergraph.partial import narrowed, partial_of, passed_by, shuffled, split
 
 NONE = "none"  # the candidate that is nothing; recognized by name, never by position
 
@@ -21,18 +22,20 @@ NONE = "none"  # the candidate that is nothing; recognized by name, never by pos
 class MixedOp(Op):
     """``y = sum_k weights[k] * candidate_k(x)`` over the candidates other than ``none``.
 
+    With ``params['partial']`` K > 1 the candidates see the first 1/K of the channels (see ``partial.py``).
+
     Args:
         op_desc: ``params['conv']`` and ``params['stride']`` for every candidate, and ``params['primitives']``, their
             names in order; absent means :data:`PRIMITIVES`.
-        arch_params: Architecture parameters to share, one number per candidate in each entry, or None for own ones as
-            the rule makes them.
+        arch_params: Architecture parameters to share, of the shapes that the rule says, or None for own ones as the
+            rule makes them.
         affine: Whether the candidates' batch norms have weights.
         registry: Where candidate names are looked up.
         rule: How the parameters become mixing weights; by default the softmax of ``alphas``.
 
     Raises:
-        ValueError: For fewer than two candidates, none but ``none``, a name twice, or shared parameters of another
-            length.
+        ValueError: For fewer than two candidates, none but ``none``, a name twice, shared parameters of another
+            length, or channels that ``partial`` does not divide.
         KeyError: For an unknown candidate.
     """
 
@@ -50,10 +53,13 @@ class MixedOp(Op):
         super().__init__()
         self.desc = op_desc
         self.names = candidate_names(op_desc, self.PRIMITIVES)
-        shared = {name: value for name, value in op_desc.params.items() if name != "primitives"}
+        self.partial = partial_of(op_desc)
+        self._shared = Params({k: v for k, v in op_desc.params.items() if k not in ("primitives", "partial")})
+        narrow = narrowed(self._shared, self.partial)
         self.candidates = nn.ModuleList(
-            Op.create(OpDesc(name, Params(shared)), affine, registry=registry) for name in self.names
+            Op.create(OpDesc(name, narrow), affine, registry=registry) for name in self.names
         )
+        self._nothing = Zero(OpDesc(NONE, narrow))
         self._choices = tuple(k for k, name in enumerate(self.names) if name != NONE)
         self.computed = self._choices
         self.rule: MixingRule = rule if rule is not None else Softmax()
@@ -65,7 +71,7 @@ class MixedOp(Op):
             return
         self.set_arch_params(arch_params)
         for name in arch_params:
-            if (shape := tuple(entry(arch_params, name).shape)) != (len(self.names),):
+            if (shape := tuple(entry(arch_params, name).shape)) != self.rule.shape(name, len(self.names)):
                 raise ValueError(
                     f"shared {name} have shape {shape}, but the edge has {len(self.names)} candidates "
                     f"{list(self.names)}. Cells of one type need the same candidates."
@@ -96,13 +102,13 @@ class MixedOp(Op):
         A loaded state or another rule ends it.
 
         Args:
-            wanted: One truth value per candidate.
+            wanted: One truth value per candidate. With none of them the edge gives zeros.
 
         Raises:
-            ValueError: When nothing is wanted.
+            ValueError: For another number of them.
         """
-        if len(wanted) != len(self.names) or not any(wanted):
-            raise ValueError(f"expected {len(self.names)} truth values, one of them true at least, got {list(wanted)}.")
+        if len(wanted) != len(self.names):
+            raise ValueError(f"expected {len(self.names)} truth values, one per candidate, got {list(wanted)}.")
         self.computed = tuple(k for k in self._choices if wanted[k])
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -144,20 +150,19 @@ class MixedOp(Op):
                 f"({len(x)}, {len(self.names)}), one row per example, got {tuple(weights.shape)}. Pass the row of this "
                 "edge, not the whole table."
             )
-        if not self.computed:
-            nothing: Tensor = self.candidates[self.names.index(NONE)](x)  # zeros of the right shape
-            return nothing
+        if self.partial == 1:
+            return self._mixture(x, weights)
+        seen, rest = split(x, self.partial)
+        passed = _times(weights.sum(-1), passed_by(rest, self._nothing.stride))
+        mixture = self._mixture(seen, weights)
+        return shuffled(mixture, passed.to(mixture.dtype), self.partial)
+
+    def _mixture(self, x: Tensor, weights: Tensor) -> Tensor:
         columns = weights.unbind(-1)
-        if weights.dim() == 2:
-            columns = tuple(column.view(-1, 1, 1, 1) for column in columns)
         y: Tensor | None = None
         for k in self.computed:
-            out = self.candidates[k](x)
-            # A number leaves the precision of the outputs as autocast chose it; one per example would raise it.
-            weight = columns[k] if weights.dim() == 1 else columns[k].to(out.dtype)
-            y = weight * out if y is None else torch.addcmul(y, weight, out)
-        assert y is not None
-        return y
+            y = _times(columns[k], self.candidates[k](x), y)
+        return self._nothing(x) if y is None else y
 
     def can_fuse(self) -> bool:
         """Whether a weighted sum of the candidates is all that :meth:`forward` does, so that it need not be called."""
@@ -169,14 +174,26 @@ class MixedOp(Op):
             yield op, weight
 
     def finalize(self) -> tuple[OpDesc, float | None]:
-        """The candidate other than ``none`` that the rule chooses, with its weights, and the rank of the edge."""
+        """The candidate other than ``none`` that the rule chooses, with its weights, and the rank of the edge.
+
+        A candidate that saw a part of the channels comes for all of them, without weights.
+        """
         best, rank = self.rule.choose(self.arch_params(), self._choices)
+        if self.partial > 1:
+            return OpDesc(self.names[best], self._shared), rank
         op = self.candidates[best]
         assert isinstance(op, Op)
         return op.finalize()[0], rank
 
     def can_drop_path(self) -> bool:
         return False
+
+
+def _times(weight: Tensor, x: Tensor, total: Tensor | None = None) -> Tensor:
+    """Weight · x, added to the total: weight is 0-dim, or (B,) with one number per example."""
+    # A number leaves the precision of the outputs as autocast chose it; one per example would raise it.
+    factor = weight if weight.dim() == 0 else weight.view(-1, 1, 1, 1).to(x.dtype)
+    return factor * x if total is None else torch.addcmul(total, factor, x)
 
 
 def candidate_names(op_desc: OpDesc, default: tuple[str, ...] = DARTS_PRIMITIVES) -> tuple[str, ...]:

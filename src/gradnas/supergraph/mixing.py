@@ -21,7 +21,17 @@ class MixingRule(ABC):
     """What the edges of a cell type learn, and how it becomes mixing weights; evaluated once per type and pass."""
 
     entries: ClassVar[tuple[str, ...]] = ("alphas",)
-    """Names of the architecture parameters of an edge, each with one value per candidate."""
+    """Names of the architecture parameters of an edge."""
+
+    sparse: ClassVar[bool] = False
+    """Whether a pass gives most candidates the weight exactly 0: these are not called, and get no gradient.
+
+    The model then reads once per pass from the device which they are.
+    """
+
+    def shape(self, name: str, n_candidates: int) -> tuple[int, ...]:
+        """Shape of an entry: here (N,), one value per candidate."""
+        return (n_candidates,)
 
     def initial(self, n_candidates: int, device: torch.device | None = None) -> list[tuple[str, ArchParam]]:
         """Fresh architecture parameters of one edge: here ``alphas`` of shape (N,), drawn from 1e-3 · N(0, 1)."""
@@ -31,13 +41,32 @@ class MixingRule(ABC):
         """The table of shape (E, N) that the rule acts on, from the parameters of each edge: here their ``alphas``."""
         return torch.stack([entry(params, "alphas") for params in edges])
 
+    def begin_pass(self) -> None:  # noqa: B027  # only a rule that samples cares
+        """Told before the rule is applied to the cell types of a pass, one after the other."""
+
     @abstractmethod
     def weights(self, alphas_EN: Tensor) -> Tensor:
-        """Mixing weights of shape (E, N) for one pass; may be a sample. Differentiable in ``alphas_EN``."""
+        """Mixing weights of shape (E, N) for one training pass; may be a sample. Differentiable in ``alphas_EN``."""
+
+    def evaluation_weights(self, alphas_EN: Tensor) -> Tensor:
+        """Those of a model in evaluation mode, without randomness: here the same."""
+        return self.weights(alphas_EN)
+
+    def edge_weights(self, edges: Sequence[ArchParams], nodes: Sequence[int]) -> Tensor | None:
+        """A factor for each edge, shape (E,), on all its mixing weights and probabilities; None, here, for no factors.
+
+        Args:
+            edges: The parameters of each edge.
+            nodes: The node that each edge leads to, in rising order.
+        """
+        return None
 
     @abstractmethod
     def probabilities(self, alphas_EN: Tensor) -> Tensor:
-        """Deterministic probabilities of shape (E, N), rows summing to 1: what ranks edges and fills the logs."""
+        """How strong each candidate is, without randomness, shape (E, N): what ranks edges and fills the logs.
+
+        Rows sum to 1, unless candidates do not compete.
+        """
 
     def choose(self, edge: ArchParams, allowed: Sequence[int]) -> tuple[int, float]:
         """What one edge would keep.

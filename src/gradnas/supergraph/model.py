@@ -1,6 +1,7 @@
 """A network compiled from a description: the supergraph of a search, or a discrete network."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -89,17 +90,58 @@ class Model(ArchModule):
         s0: Tensor = self.model_stems[0](x)
         s1 = s0 if self.stems_equal else self.model_stems[1](s0 if self.stems_chained else x)
         aux_logits: Tensor | None = None
-        for i, (cell, weights) in enumerate(zip(self.typed_cells(), mixing, strict=True)):
-            s0, s1 = s1, cell(s0, s1, weights)
-            if self.training and str(i) in self.aux_towers:
-                aux_logits = self.aux_towers[str(i)](s1)
+        with self.only_weighted(mixing) if any(rule.sparse for rule in self._rules()) else nullcontext():
+            for i, (cell, weights) in enumerate(zip(self.typed_cells(), mixing, strict=True)):
+                s0, s1 = s1, cell(s0, s1, weights)
+                if self.training and str(i) in self.aux_towers:
+                    aux_logits = self.aux_towers[str(i)](s1)
         logits: Tensor = self.logits_op(self.pool_op(s1))
         return logits, aux_logits
 
     def mixing_weights(self) -> list[Tensor | None]:
         """Mixing weights of each cell, shape (E, N), evaluated once per cell type; None for a cell without a choice."""
+        for rule in self._rules():
+            rule.begin_pass()
         of_type = {cell.desc.id: cell.mixing_weights() for cell in self.owner_cells()}
         return [of_type[cell.desc.trainables_from] for cell in self.typed_cells()]
+
+    def probabilities(self) -> list[Tensor | None]:
+        """How strong each candidate is in each cell, (E, N), without randomness; mixing weights of a kind."""
+        of_type = {cell.desc.id: cell.probabilities() for cell in self.owner_cells()}
+        like = next(self.parameters()).dtype
+        tables = [of_type[cell.desc.trainables_from] for cell in self.typed_cells()]
+        return [None if table is None else table.to(like) for table in tables]
+
+    @contextmanager
+    def only_weighted(self, mixing: Sequence[Tensor | None]) -> Iterator[None]:
+        """Call no candidate whose weight in these tables is 0; all of a cell whose table has a row per example.
+
+        Reads once from the device.
+
+        Args:
+            mixing: Mixing weights of each cell, as :meth:`forward` takes them.
+        """
+        tables = {id(table): table for table in mixing if table is not None and table.dim() == 2}
+        wanted: dict[int, list[list[bool]]] = {}
+        if tables:
+            flags = torch.cat([table.detach().ne(0).flatten() for table in tables.values()]).cpu()
+            pieces = flags.split([table.numel() for table in tables.values()])
+            wanted = {key: piece.view(tables[key].shape).tolist() for key, piece in zip(tables, pieces, strict=True)}
+        before = [(op, op.computed) for op in self.mixed_ops()]
+        try:
+            for cell, table in zip(self.typed_cells(), mixing, strict=True):
+                if id(table) in wanted:
+                    for op, row in zip(cell.mixed_ops(), wanted[id(table)], strict=True):
+                        op.compute_only(row)
+            yield
+        finally:
+            for op, computed in before:
+                op.computed = computed
+
+    def _rules(self) -> list[MixingRule]:
+        """The rules of the cell types that have a choice, each once."""
+        choices = (owner.mixed_ops() for owner in self.owner_cells())
+        return list({id(ops[0].rule): ops[0].rule for ops in choices if ops}.values())
 
     def typed_cells(self) -> list[Cell]:
         """The cells in order."""

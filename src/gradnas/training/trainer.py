@@ -65,6 +65,7 @@ class Trainer:
         self.metrics = Metrics()
         self.epoch = 0  # the epoch that runs, or the next one
         self.global_step = 0
+        self.stopped = False  # before the last epoch, by a rule
         self.train_loss = nn.CrossEntropyLoss(label_smoothing=conf_train.label_smoothing)
         self.multi_optim = MultiOptim()
         self._names = {id(p): name for name, p in model.named_parameters()}
@@ -80,13 +81,13 @@ class Trainer:
             FloatingPointError: When the loss is not finite, naming phase, epoch and steps.
             ValueError: When the checkpoint is of another run.
         """
-        if 0 < self.conf.epochs <= self.epoch:
+        if 0 < self.conf.epochs <= self.epoch or self.stopped:
             return self.metrics  # trained by an earlier call
         self.multi_optim = self.create_multi_optim(self.ordinary_params())
         self.pre_fit(data_loaders)
         if self.checkpoint is not None and not checkpoint_empty(self.checkpoint):
             self.restore_checkpoint()
-        while self.epoch < self.conf.epochs:
+        while self.epoch < self.conf.epochs and not self.stopped:
             start = time.perf_counter()
             self.pre_epoch(data_loaders)
             lr = self.multi_optim.get_lr()
@@ -94,7 +95,7 @@ class Trainer:
             self.multi_optim.epoch()
             self.post_epoch(data_loaders, train, lr, start)
             self.epoch += 1
-            last = self.epoch == self.conf.epochs
+            last = self.epoch == self.conf.epochs or self.stopped
             if last or self.epoch % self.conf.checkpoint_every_epochs == 0:
                 self._commit()
         self.post_fit(data_loaders)
@@ -123,7 +124,7 @@ class Trainer:
         self.multi_optim.zero_grad()
         with self.weight_pass():
             for part_x, part_y in zip(x.chunk(self.conf.batch_chunks), y.chunk(self.conf.batch_chunks), strict=True):
-                logits, aux = self.forward(part_x)
+                logits, aux = self.forward(part_x, mixing=self.train_mixing(part_x, part_y))
                 loss = self.compute_loss(self.train_loss, part_y, logits, self.conf.aux_weight, aux)
                 (loss * (len(part_y) / len(y))).backward()
                 sums.add(loss, logits, part_y)
@@ -181,6 +182,10 @@ class Trainer:
 
     def pre_step(self, x: Tensor, y: Tensor) -> None:
         """Before each weight step; must leave weights, gradients, optimizer state and batch-norm buffers alone."""
+
+    def train_mixing(self, x: Tensor, y: Tensor) -> Sequence[Tensor | None] | None:
+        """Mixing weights of a weight step for a supergraph; None, here, for its own."""
+        return None
 
     @contextmanager
     def weight_pass(self) -> Iterator[None]:
@@ -253,6 +258,7 @@ class Trainer:
         checkpoint["identity"] = self._identity()
         checkpoint["epoch"] = self.epoch
         checkpoint["global_step"] = self.global_step
+        checkpoint["stopped"] = self.stopped
         checkpoint["model"] = self.model.state_dict()
         checkpoint["optimizers"] = self.multi_optim.state_dict(self._names)
         checkpoint["metrics"] = self.metrics.to_list()
@@ -276,3 +282,4 @@ class Trainer:
         self.metrics = Metrics.from_list(self.checkpoint["metrics"])
         self.confusion = self.checkpoint["confusion"]
         self.epoch, self.global_step = self.checkpoint["epoch"], self.checkpoint["global_step"]
+        self.stopped = self.checkpoint["stopped"]

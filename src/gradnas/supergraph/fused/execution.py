@@ -14,7 +14,7 @@ Reference test: ``tests/supergraph/fused/test_execution.py`` (equal in float64: 
 Shape suffixes: E edges that hold a choice, N candidates, B examples, M columns of a group.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,9 +26,10 @@ from gradnas.ops.depthwise import from_sub_images
 from gradnas.supergraph.dag_edge import DagEdge
 from gradnas.supergraph.fused.kernels import mixtures, split_columns, sum_columns
 from gradnas.supergraph.fused.layers import Function, Layer, Norm, Value
-from gradnas.supergraph.fused.plan import Fan, Group, Modules, compile_cell
+from gradnas.supergraph.fused.plan import Fan, Group, Modules, compile_cell, parts_seen
 from gradnas.supergraph.fused.program import Program
 from gradnas.supergraph.mixed_op import MixedOp
+from gradnas.supergraph.partial import passed_by, shuffled, split
 
 WIDE_BYTES = 2**22  # of a wide tensor on a CPU: wider ones leave the cache, narrower ones cost more calls
 MAX_PROGRAMS = 32  # a method that samples candidates makes ever new ones
@@ -55,6 +56,7 @@ class FusedNodes:
         self._containers: list[tuple[dict[str, nn.Module | None], list[nn.Module | None]]] = []
         self._norms: list[nn.BatchNorm2d] = []
         self._settings: list[tuple[float, float | None]] = []
+        self._partial = 1
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_nodes": self._nodes}  # a copy compiles anew
@@ -88,7 +90,8 @@ class FusedNodes:
         if len(modes) > 1:
             return None
         training, tracking = modes.pop() if modes else (True, False)
-        widest = max(1, WIDE_BYTES // (s1.numel() * s1.element_size())) if s1.device.type == "cpu" else None
+        seen_bytes = s1.numel() * s1.element_size() // self._partial
+        widest = max(1, WIDE_BYTES // max(1, seen_bytes)) if s1.device.type == "cpu" else None
         computed = (op.computed if op.can_fuse() else None for op in self._ops if isinstance(op, MixedOp))
         key = (training, widest, *computed)
         if key not in self._programs:
@@ -107,6 +110,7 @@ class FusedNodes:
             if isinstance(module, nn.BatchNorm2d):
                 self._norms.append(module)
         self._settings = [(norm.eps, norm.momentum) for norm in self._norms]
+        self._partial = parts_seen(ops)
 
 
 class _Sum:
@@ -124,6 +128,23 @@ class _Sum:
             self.total.add_(x)
         else:
             self.total, self._own = self.total + x, True
+
+
+class _Node:
+    """What arrives at a node: from edges that run whole, from mixtures, from those in sub-images, and unseen."""
+
+    def __init__(self) -> None:
+        self.whole, self.mixed, self.in_parts, self.passed = _Sum(), _Sum(), _Sum(), _Sum()
+
+    def total(self, partial: int) -> Tensor | None:
+        """All of it; None when nothing arrived."""
+        if self.in_parts.total is not None:
+            self.mixed.add(from_sub_images(self.in_parts.total))
+        mixed = self.mixed.total
+        if mixed is not None:
+            passed = self.passed.total
+            self.whole.add(mixed if passed is None else shuffled(mixed, passed.to(mixed.dtype), partial))
+        return self.whole.total
 
 
 Statistics = tuple[Tensor, Tensor]
@@ -156,22 +177,32 @@ class _Pass:
         """All states, from the first two."""
         states = [s0, s1]
         n_nodes = len(self._plan.fans) - 2
-        sums, in_parts = [_Sum() for _ in range(n_nodes)], [_Sum() for _ in range(n_nodes)]
+        nodes = [_Node() for _ in range(n_nodes)]
         for j, (fan, whole) in enumerate(zip(self._plan.fans, self._plan.whole, strict=True)):
             if j >= 2:
-                parts = in_parts[j - 2].total
-                if parts is not None:
-                    sums[j - 2].add(from_sub_images(parts))
-                total = sums[j - 2].total
+                total = nodes[j - 2].total(self._plan.partial)
                 states.append(states[-1].clone() if total is None else total)
             states[j] = states[j].contiguous(memory_format=torch.channels_last)
             if self._mixing is not None:
-                for node, part, x in self._fan(fan, states[j], self._mixing[j]):
-                    (in_parts if part else sums)[node].add(x)
-            for node, edge, row in whole:
-                sums[node].add(edge(states, None if row is None else self._rows[row]))
+                seen = states[j]
+                if self._plan.passing[j]:
+                    seen, rest = split(seen, self._plan.partial)
+                    for node, x in self._passing(rest, self._plan.passing[j]):
+                        nodes[node].passed.add(x)
+                for node, part, x in self._fan(fan, seen, self._mixing[j]):
+                    (nodes[node].in_parts if part else nodes[node].mixed).add(x)
+            for n, edge, row in whole:
+                nodes[n].whole.add(edge(states, None if row is None else self._rows[row]))
         self._move_statistics()
         return states
+
+    def _passing(self, rest: Tensor, edges: Mapping[int, Sequence[tuple[int, int]]]) -> Iterator[tuple[int, Tensor]]:
+        """Channels that no candidate sees, for each edge they pass by, times the sum of its mixing weights."""
+        for stride, nodes_and_rows in edges.items():
+            passed = passed_by(rest, stride).contiguous(memory_format=torch.channels_last)
+            sums = torch.stack([self._rows[row] for _, row in nodes_and_rows], dim=-2).sum(-1)
+            for (node, _), x in zip(nodes_and_rows, mixtures((passed,), (sums,)), strict=True):
+                yield node, x
 
     def _fan(self, fan: Fan, x: Tensor, mixing: Sequence[Tensor]) -> Iterator[tuple[int, bool, Tensor]]:
         """What comes from a state, in parts: the node it goes to, whether it is in sub-images, and the tensor."""

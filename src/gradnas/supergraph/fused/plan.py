@@ -5,7 +5,7 @@ wide operation with a column for each. The layers before the first weights, the 
 edges and are computed once per state, whatever groups need them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -85,10 +85,17 @@ class Plan:
     Args:
         fans: One for each state.
         whole: For each state, the edges that run as they are once it is there: node, edge, and row if it mixes.
+        partial: Of how many equal parts of the channels the fans see the first.
+        passing: For each state and stride, node and row of the edges by which the other parts pass.
     """
 
     fans: list[Fan]
     whole: list[list[tuple[int, DagEdge, int | None]]]
+    partial: int = 1
+    passing: list[dict[int, list[tuple[int, int]]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.passing = self.passing or [{} for _ in self.fans]
 
     def groups(self) -> list[Group]:
         """The groups of all fans."""
@@ -109,17 +116,20 @@ def compile_cell(nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool, 
             and a norm is no layer that edges could share.
         widest: Most columns of a group with weights of its own; None sets no limit.
     """
-    n_states = 2 + len(nodes)
-    plan = Plan([Fan() for _ in range(n_states)], [[] for _ in range(n_states)])
-    members: list[dict[tuple[Layer, ...], list[Member]]] = [{} for _ in range(n_states)]
+    states = range(2 + len(nodes))
+    partial = parts_seen([edge.op for edges in nodes for edge in edges])
+    plan = Plan([Fan() for _ in states], [[] for _ in states], partial)
+    members: list[dict[tuple[Layer, ...], list[Member]]] = [{} for _ in states]
     row = 0
     for n, edges in enumerate(nodes):
         for edge in edges:
             op = edge.op
             mixes = isinstance(op, MixedOp)
             alone = len(edge.input_ids) == 1 and edge.drop_path is None
-            if isinstance(op, MixedOp) and op.can_fuse() and op.computed and alone:
+            if isinstance(op, MixedOp) and op.can_fuse() and op.computed and alone and op.partial == partial:
                 state = edge.input_ids[0]
+                if partial > 1:
+                    plan.passing[state].setdefault(op.desc.stride, []).append((n, row))
                 for k in op.computed:
                     candidate = op.candidates[k]
                     assert isinstance(candidate, Op)
@@ -143,6 +153,11 @@ def compile_cell(nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool, 
                 fan.wide += [_group(piece, own) for piece in _pieces(equal, widest)]
     plan.number()
     return plan
+
+
+def parts_seen(ops: Iterable[Op]) -> int:
+    """Of how many parts of the channels the candidates of a cell see one; edges unlike the first one run whole."""
+    return next((op.partial for op in ops if isinstance(op, MixedOp)), 1)
 
 
 Member = tuple[Column, Chain]

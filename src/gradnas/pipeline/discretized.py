@@ -1,0 +1,57 @@
+"""A supergraph of which only the would-be cell computes: what discretization costs, without training anything."""
+
+import torch
+from torch import Tensor, nn
+
+from gradnas.arch import CellDesc, ModelDesc
+from gradnas.supergraph import Cell, DagEdge, MixedOp, Model
+
+
+class Discretized(nn.Module):
+    """A supergraph with the mixing weight 1 for each chosen candidate and 0 for all others.
+
+    It is the function of the found network with inherited weights, also where candidates see a part of the channels.
+
+    Args:
+        model: The supergraph.
+        mixing: Mixing weights of each cell, (E, N); None for a cell without a choice.
+    """
+
+    def __init__(self, model: Model, mixing: list[Tensor | None]) -> None:
+        super().__init__()
+        self.model, self._mixing = model, mixing
+
+    @staticmethod
+    def of(model: Model, found: ModelDesc) -> "Discretized | None":
+        """The supergraph restricted to what was found; None when that is not a choice among its candidates."""
+        mixing: list[Tensor | None] = []
+        like = next(model.parameters())
+        for cell, chosen in zip(model.typed_cells(), found.cell_descs, strict=True):
+            rows = _rows(cell, chosen)
+            if rows is None:
+                return None
+            mixing.append(torch.tensor(rows, dtype=like.dtype, device=like.device) if rows else None)
+        return Discretized(model, mixing)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`Model.forward`."""
+        with self.model.only_weighted(self._mixing):
+            out: tuple[Tensor, Tensor | None] = self.model(x, self._mixing)
+        return out
+
+
+def _rows(cell: Cell, chosen: CellDesc) -> list[list[float]] | None:
+    rows = []
+    for edges, node in zip(cell.node_edges(), chosen.nodes(), strict=True):
+        left = [(edge.op_desc.name, edge.input_ids) for edge in node.edges]
+        for edge in edges:
+            assert isinstance(edge, DagEdge)
+            if not isinstance(edge.op, MixedOp):
+                left.remove((edge.op.desc.name, edge.input_ids))
+                continue
+            kept = [name for name, inputs in left if inputs == edge.input_ids and name in edge.op.names]
+            left = [pair for pair in left if not (pair[1] == edge.input_ids and pair[0] in kept)]
+            rows.append([float(name in kept) for name in edge.op.names])
+        if left:
+            return None
+    return rows

@@ -1,0 +1,175 @@
+"""Carries out what :class:`gradnas.strategies.StabilizeConf` asks for, in an :class:`ArchTrainer`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradnas.foundation.seeds import generator
+from gradnas.strategies.early_stop import eigenvalue_rise, too_many_skips
+from gradnas.strategies.perturbation import (
+    SKIP,
+    Tables,
+    adversarially_perturbed,
+    radius_at,
+    randomly_perturbed,
+    skip_rate_at,
+    skips_dropped,
+)
+from gradnas.strategies.stabilize import StabilizeConf
+from gradnas.supergraph import Model
+
+
+class MixingNoise:
+    """Perturbs the mixing weights of a pass. Numbers are a function of the seed, the step and the purpose.
+
+    Args:
+        conf: What to do.
+        model: The supergraph.
+        seed: Of the noise.
+        epochs: Of the search.
+    """
+
+    def __init__(self, conf: StabilizeConf, model: Model, seed: int, epochs: int) -> None:
+        self._conf, self._model, self._seed, self._epochs = conf, model, seed, epochs
+        self._skips = [
+            _position(cell.mixed_ops()[0].names) if cell.mixed_ops() else None for cell in model.typed_cells()
+        ]
+        self._epoch = self._step = 0
+
+    def at(self, epoch: int, step: int) -> None:
+        """Told before each step."""
+        self._epoch, self._step = epoch, step
+
+    def without_skips(self, mixing: Tables | None, purpose: str) -> Tables | None:
+        """These mixing weights (None: the rule's own) with skips dropped; as they are where none is."""
+        if self._conf.skip_dropout == 0:
+            return mixing
+        tables = self._model.mixing_weights() if mixing is None else mixing
+        rate = skip_rate_at(self._conf.skip_dropout, self._epoch, self._epochs)
+        return skips_dropped(tables, self._skips, rate, generator(self._seed, f"skips.{purpose}", self._step))
+
+    def for_weights(self, loss: Callable[[Tables], Tensor]) -> Tables | None:
+        """Mixing weights of a weight step; None where they are the rule's own.
+
+        Args:
+            loss: The training loss at given mixing weights, for the adversary.
+        """
+        mixing: Tables | None = None
+        if self._conf.perturb != "none":
+            mixing = self._model.mixing_weights()
+            radius = radius_at(self._conf.perturb_radius, self._epoch, self._epochs)
+            draws = generator(self._seed, "perturbation", self._step)
+            if self._conf.perturb == "random":
+                mixing = randomly_perturbed(mixing, radius, draws)
+            else:
+                mixing = adversarially_perturbed(mixing, radius, draws, loss, steps=self._conf.perturb_steps)
+        return self.without_skips(mixing, "weights")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the record of a search says after an epoch.
+
+    Args:
+        reason: In words.
+        back_to: The epoch whose architecture should be returned.
+        stop: Whether to stop there, or to warn only.
+    """
+
+    reason: str
+    back_to: int
+    stop: bool
+
+
+class EarlyStop:
+    """Keeps the record of eigenvalues and skips, and the architecture parameters one might go back to.
+
+    Args:
+        conf: The rules.
+        warmup_epochs: Epochs in which only weights learn; they do not count.
+    """
+
+    def __init__(self, conf: StabilizeConf, warmup_epochs: int) -> None:
+        self._conf, self._warmup = conf, warmup_epochs
+        self._eigenvalues: list[float | None] = []
+        self._skips: list[int] = []
+        self._snapshots: dict[int, dict[str, Tensor]] = {}
+
+    def after(self, epoch: int, eigenvalue: float | None, skips: int, learnt: Mapping[str, Tensor]) -> Verdict | None:
+        """Record an epoch, and say what follows from all of them.
+
+        Args:
+            epoch: Counted from 0.
+            eigenvalue: Of the Hessian, None where it is not computed.
+            skips: Skip connections in the discretized regular cell.
+            learnt: The architecture parameters; copied.
+        """
+        if epoch < self._warmup or (self._conf.eigenvalue, self._conf.skip_limit) == ("off", "off"):
+            return None
+        self._eigenvalues.append(eigenvalue)
+        self._skips.append(skips)
+        self._snapshots[epoch] = {name: value.detach().cpu().clone() for name, value in learnt.items()}
+        conf, first = self._conf, self._warmup
+        verdicts = []
+        risen = None
+        if conf.eigenvalue != "off":
+            risen = eigenvalue_rise(
+                self._eigenvalues,
+                window=conf.eigenvalue_window,
+                lag=conf.eigenvalue_lag,
+                ratio=conf.eigenvalue_ratio,
+            )
+        if risen is not None:
+            reason = (
+                f"the dominant Hessian eigenvalue of the validation loss has risen to {self._eigenvalues[-1]:.3g}, its "
+                f"mean by more than a factor {1 / conf.eigenvalue_ratio:.2f} in {conf.eigenvalue_lag} epochs"
+            )
+            verdicts.append(Verdict(reason, first + risen, conf.eigenvalue == "stop"))
+        kept = None
+        if conf.skip_limit != "off":
+            kept = too_many_skips(self._skips, most=conf.max_skips, earliest=conf.skip_limit_from)
+        if kept is not None:
+            reason = f"the regular cell has {skips} skip connections, more than {conf.max_skips}"
+            verdicts.append(Verdict(reason, first + kept, conf.skip_limit == "stop"))
+        self._forget(epoch)
+        return next((v for v in verdicts if v.stop), verdicts[0] if verdicts else None)
+
+    def _forget(self, epoch: int) -> None:
+        """Drop what no rule can go back to."""
+        kept = [i for i, count in enumerate(self._skips) if count <= self._conf.max_skips]
+        needed = {self._warmup + kept[-1]} if kept and self._conf.skip_limit != "off" else set()
+        recent = epoch - self._conf.eigenvalue_lag if self._conf.eigenvalue != "off" else epoch
+        self._snapshots = {e: s for e, s in self._snapshots.items() if e >= recent or e in needed}
+
+    def snapshot(self, epoch: int) -> dict[str, Tensor]:
+        """The architecture parameters after an epoch that :meth:`after` named."""
+        return self._snapshots[epoch]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors."""
+        return {
+            "eigenvalues": list(self._eigenvalues),
+            "skips": list(self._skips),
+            "epochs": list(self._snapshots),
+            "snapshots": list(self._snapshots.values()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._eigenvalues, self._skips = list(state["eigenvalues"]), list(state["skips"])
+        self._snapshots = dict(zip(state["epochs"], state["snapshots"], strict=True))
+
+
+@torch.no_grad()
+def put_back(model: Model, learnt: Mapping[str, Tensor]) -> None:
+    """Give the architecture parameters of a model these values."""
+    for name, value in model.all_owned().items():
+        assert isinstance(value, Tensor)
+        value.copy_(learnt[name])
+
+
+def _position(names: Sequence[str]) -> int | None:
+    return names.index(SKIP) if SKIP in names else None

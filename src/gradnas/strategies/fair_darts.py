@@ -1,0 +1,72 @@
+"""FairDARTS: candidates do not compete; each has a gate of its own.
+
+Implements: Chu, Zhou, Zhang, Li: Fair DARTS (ECCV 2020), equations 3-5:
+
+    W = sigmoid(alpha),   L_val + w01 L01,   L01 = -mean over all alphas of (sigmoid(alpha) - 0.5)²
+
+The zero-one loss pushes gates to 0 or 1. First-order DARTS otherwise.
+Deviations: every node keeps its strongest edges, as in DARTS, whatever their gates; the paper also drops candidates
+whose gate is below 0.85. The paper's space has no ``none``, which a closed gate replaces; where a space has it, it is
+one gate more that changes nothing. Reference test: ``tests/strategies/test_fair_darts.py``.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from gradnas.strategies.arch_optimizer import adam, check_rates, checked_betas
+from gradnas.strategies.gradient import GradientStrategy
+from gradnas.supergraph import MixingRule
+
+
+class Sigmoid(MixingRule):
+    """A gate between 0 and 1 for each candidate; rows have any sum between 0 and N."""
+
+    def weights(self, alphas_EN: Tensor) -> Tensor:
+        return alphas_EN.sigmoid()
+
+    def probabilities(self, alphas_EN: Tensor) -> Tensor:
+        return alphas_EN.sigmoid()
+
+
+class FairDarts(GradientStrategy):
+    """FairDARTS.
+
+    Args:
+        zero_one: Weight w01 of the zero-one loss.
+        lr: Adam rate of the architecture parameters.
+        betas: Adam's decay rates.
+        weight_decay: L2 factor added to their gradient.
+
+    Raises:
+        ValueError: For a setting outside its range.
+    """
+
+    bilevel = True
+
+    def __init__(
+        self,
+        *,
+        zero_one: float = 10.0,
+        lr: float = 3e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+        weight_decay: float = 1e-3,
+    ) -> None:
+        super().__init__(Sigmoid())
+        if not (math.isfinite(zero_one) and zero_one >= 0):
+            raise ValueError(f"zero_one must be at least 0 and finite, got {zero_one}.")
+        check_rates(lr, weight_decay)
+        self.zero_one, self.lr, self.betas = zero_one, lr, checked_betas(betas)
+        self.weight_decay = weight_decay
+
+    def create_optimizer(self, alphas: list[Parameter]) -> Optimizer:
+        return adam(alphas, self.lr, self.betas, self.weight_decay)
+
+    def penalty(self) -> Tensor | None:
+        if self.zero_one == 0:
+            return None
+        gates = torch.cat([table.flatten() for table in self.tables()]).sigmoid()
+        return -self.zero_one * (gates - 0.5).square().mean()
