@@ -40,7 +40,7 @@ def make_run(
         "torch": "2.6.0",
         "python": "3.11.9",
         "gpu": "NVIDIA H200",
-        "cpu": "Intel Xeon Platinum 8480+",
+        "processor": "Intel Xeon Platinum 8480+",
         "n_gpus": 1,
     }
     (folder / "environment.json").write_text(json.dumps(environment))

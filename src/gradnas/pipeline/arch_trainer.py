@@ -1,5 +1,6 @@
 """Training of a supergraph: the plain loop, with a strategy that moves the architecture parameters before each step."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -12,7 +13,15 @@ from gradnas.config import describe_strategy
 from gradnas.data import DataLoaders, EndlessBatches
 from gradnas.finalizers import Finalizers
 from gradnas.foundation.seeds import derive_seed, seeded_initialization
-from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, diagnosis, l1_norm, mean_entropy, would_be
+from gradnas.pipeline.diagnostics import (
+    changed_edges,
+    describe_alphas,
+    diagnosis,
+    in_words,
+    l1_norm,
+    mean_entropy,
+    would_be,
+)
 from gradnas.pipeline.discretized import Discretized
 from gradnas.pipeline.search_plan import check_graph, check_monitor, check_penalty, search_schedule, warmup_epochs
 from gradnas.pipeline.stabilizer import EarlyStop, MixingNoise, put_back
@@ -21,6 +30,8 @@ from gradnas.strategies.eigenvalue import largest_eigenvalue
 from gradnas.strategies.perturbation import Tables
 from gradnas.supergraph import Model, fixed, untouched_statistics
 from gradnas.training import CheckPoint, Listener, Score, ScoreSums, StepGraph, Tester, TrainConf, Trainer
+
+_LOG = logging.getLogger(__name__)
 
 AlphaLog = Callable[[dict[str, Any]], None]
 """Receives one record per epoch: what ``alphas.jsonl`` holds."""
@@ -89,6 +100,7 @@ class ArchTrainer(Trainer):
         self._learning = self._warmup == 0
         self._noise = MixingNoise(self.stabilize, model, derive_seed(seed, f"{phase}.noise"), conf_train.epochs)
         self._early_stop = EarlyStop(self.stabilize, self._warmup)
+        self._diagnosed = False  # in the epoch before: a message that stays is told once
 
     def pre_fit(self, data_loaders: DataLoaders) -> None:
         """Bind the strategy.
@@ -192,9 +204,13 @@ class ArchTrainer(Trainer):
         record["changed_edges"] = changed_edges(self._last_found, found)
         record["discretization_drop"] = self._discretization_drop(found, data_loaders)
         record["eigenvalue"] = self._eigenvalue(data_loaders)
+        record["words"] = in_words(record)
         record["diagnosis"] = diagnosis(record)
         self._last_found = found
         self._stop_or_warn(record)
+        if record["diagnosis"] and (self.stopped or not self._diagnosed):
+            _LOG.warning("epoch %d of the search: %s", self.epoch, " ".join(record["diagnosis"]))
+        self._diagnosed = bool(record["diagnosis"])
         if self.alpha_log is not None:
             self.alpha_log(record)
 

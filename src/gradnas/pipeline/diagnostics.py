@@ -12,7 +12,7 @@ from gradnas.ops import ArchParams
 from gradnas.supergraph import NONE, Cell, MixedOp, Model
 
 COLLAPSED = 0.5  # share of parameter-free operations in a regular cell; that of published cells is lower
-LARGE_DROP = 30.0  # points of accuracy
+LEANING = 1.1  # their share of the mixing weights, as a multiple of that of equal weights
 PARAMETER_FREE = frozenset({"max_pool_3x3", "avg_pool_3x3", "skip_connect", "identity", "none"})
 
 
@@ -120,27 +120,47 @@ def _gap(probabilities_EN: Tensor, names: Sequence[str]) -> list[float]:
     return (best[:, 0] - best[:, 1]).tolist()
 
 
-def diagnosis(record: Mapping[str, Any]) -> list[str]:
-    """What a person should know about an epoch of the search, in sentences; none when nothing looks wrong.
+def in_words(record: Mapping[str, Any]) -> str:
+    """The state of a search in a sentence.
 
     Args:
         record: What :func:`describe_alphas` gives, with ``discretization_drop`` in points of accuracy, or None.
     """
-    said = []
+    most = max((math.log(len(cell["ops"])) for cell in record["cells"].values()), default=math.nan)
+    drop = record["discretization_drop"]
+    lost = "" if drop is None else f"; discretization costs {drop:.1f} points of validation accuracy"
+    return (
+        f"Entropy {record['entropy']:.2f} of at most {most:.2f} nats; the first candidate leads the second by "
+        f"{record['gap']:.1%}; {record['parameter_free']:.0%} of the operations of the would-be cells have no "
+        f"parameters{lost}."
+    )
+
+
+def diagnosis(record: Mapping[str, Any]) -> list[str]:
+    """What looks wrong in an epoch of the search, in sentences; none when nothing does.
+
+    Args:
+        record: What :func:`describe_alphas` gives.
+    """
+    said: list[str] = []
     free, kept = record["free_regular"], record["kept_regular"]
-    if kept and free / kept > COLLAPSED:
+    if kept and free / kept > COLLAPSED and _leans_to_free(record["cells"].get(CellType.Regular.value)):
         said.append(
             f"{free} of the {kept} operations of the would-be regular cell have no parameters, a sign of collapse: "
             "shortcuts learn faster than convolutions. Try warmup_epochs, skip_dropout, skip_limit or perturb of "
             "search.stabilize."
         )
-    drop = record.get("discretization_drop")
-    if drop is not None and drop > LARGE_DROP:
-        said.append(
-            f"the network loses {drop:.1f} points of validation accuracy when only the would-be cells compute: the "
-            "supergraph's accuracy says little about what would be found."
-        )
     return said
+
+
+def _leans_to_free(cell: Mapping[str, Any] | None) -> bool:
+    """Whether a cell weighs candidates without parameters more than at the start: else they are there by chance."""
+    if cell is None:
+        return True
+    choices = [k for k, name in enumerate(cell["ops"]) if name != NONE]
+    free = [k for k in choices if cell["ops"][k] in PARAMETER_FREE]
+    shares = [sum(row[k] for k in free) / sum(row[k] for k in choices) for row in cell["weights"]]
+    return sum(shares) / len(shares) > LEANING * len(free) / len(choices)
 
 
 def l1_norm(model: Model) -> Tensor:

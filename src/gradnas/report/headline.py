@@ -93,5 +93,5 @@ def _interval(summary: Mapping[str, object]) -> tuple[float, float] | None:
 
 
 def _hardware(run: RunFolder) -> str:
-    names = ("gpu", "device_name", "device", "cpu")
+    names = ("gpu", "processor")
     return next((run.environment[name] for name in names if run.environment.get(name)), "")

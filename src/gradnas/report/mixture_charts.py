@@ -33,6 +33,20 @@ def skips_chart(mixtures: tuple[MixtureRecord, ...]) -> Scene | None:
     return line_chart([series], title="Skip connections in the would-be regular cell", zero=True, whole=True)
 
 
+def drop_chart(mixtures: tuple[MixtureRecord, ...]) -> Scene | None:
+    """What discretization would cost after each epoch, in points of validation accuracy."""
+    points = tuple(sorted({record.epoch: record.drop for record in mixtures}.items()))
+    series = Series(name="loss", color="second", points=points)
+    return line_chart([series], title="Accuracy lost by discretization", unit=" points", zero=True)
+
+
+def eigenvalue_chart(mixtures: tuple[MixtureRecord, ...]) -> Scene | None:
+    """The dominant Hessian eigenvalue over the epochs."""
+    points = tuple(sorted({record.epoch: record.eigenvalue for record in mixtures}.items()))
+    series = Series(name="eigenvalue", color="first", points=points)
+    return line_chart([series], title="Dominant Hessian eigenvalue of the validation loss", zero=True)
+
+
 def _weight_map(kind: str, cell: CellMixture, found: ModelDesc | None) -> Scene:
     strongest = max(max(row) for row in cell.weights)
     rows = [f"{state_name(source)} → n{node}" for node, source in cell.edges]

@@ -14,7 +14,7 @@ from gradnas.report.expert_history import expert_histories
 from gradnas.report.expert_story import expert_story
 from gradnas.report.headline import headline, honest_sentences
 from gradnas.report.log_weight_chart import log_weight_chart
-from gradnas.report.mixture_charts import entropy_chart, skips_chart, weight_maps
+from gradnas.report.mixture_charts import drop_chart, eigenvalue_chart, entropy_chart, skips_chart, weight_maps
 from gradnas.report.network_drawing import network_scene
 from gradnas.report.palette import COLORS
 from gradnas.report.plain_values import words
@@ -61,7 +61,7 @@ def render_report(run: RunFolder) -> str:
     problems = list(run.problems)
     confusion = read_confusion(run.summary, problems)
     confusion_scene = confusion.scene() if confusion is not None else None
-    mixture_charts = [entropy_chart(run.mixtures), skips_chart(run.mixtures)]
+    mixture_charts = [chart(run.mixtures) for chart in (entropy_chart, skips_chart, drop_chart, eigenvalue_chart)]
     experts = expert_histories(run.mixtures)
     network = run.full if run.full is not None else run.found
     same_cells = _wirings(network) == _wirings(run.found)  # then the drawings show the shapes of the retrained network

@@ -53,7 +53,11 @@ def read_run_folder(folder: Path) -> RunFolder:
     return RunFolder(
         name=folder.resolve().name,
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else None,
-        environment={key: value if isinstance(value, str) else json.dumps(value) for key, value in environment.items()},
+        environment={
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in environment.items()
+            if value is not None
+        },
         metrics=read_metrics(folder / "metrics.jsonl", problems),
         mixtures=read_mixtures(folder / "alphas.jsonl", problems),
         found=_description(folder, "arch.json", problems),

@@ -63,7 +63,9 @@ class Forecast:
 class MixtureRecord:
     """One line of ``alphas.jsonl``. ``entropy`` is the mean over the edges in nats; None where a value is missing.
 
-    ``forecasts`` has the cell types of which the strategy says more; it is empty for most strategies.
+    ``gap`` is the mean lead of the first candidate over the second in shares of an edge, ``drop`` what discretization
+    costs in points of validation accuracy, ``diagnosis`` what the search said about itself, ``returned`` the epoch
+    whose architecture an early stop returned. ``forecasts`` has the cell types of which the strategy says more.
     """
 
     epoch: int
@@ -73,6 +75,11 @@ class MixtureRecord:
     parameter_free: float | None
     changed_edges: int | None
     forecasts: Mapping[str, Forecast]
+    gap: float | None = None
+    drop: float | None = None
+    eigenvalue: float | None = None
+    diagnosis: tuple[str, ...] = ()
+    returned: int | None = None
 
 
 def read_metrics(path: Path, problems: list[str]) -> tuple[EpochRecord, ...]:
@@ -135,6 +142,13 @@ def read_mixtures(path: Path, problems: list[str]) -> tuple[MixtureRecord, ...]:
                 parameter_free=number(member(value, "parameter_free")),
                 changed_edges=None if changed is None else int(changed),
                 forecasts=_forecasts(member(value, "strategy")),
+                gap=number(member(value, "gap")),
+                drop=number(member(value, "discretization_drop")),
+                eigenvalue=number(member(value, "eigenvalue")),
+                diagnosis=names(member(value, "diagnosis")) or (),
+                returned=None
+                if (back := number(member(member(value, "stop"), "returned_epoch"))) is None
+                else int(back),
             )
         )
     _report(damage, problems)

@@ -13,7 +13,7 @@ PARAMETER_FREE_WARNING = 0.75
 
 def search_story(run: RunFolder) -> tuple[str, ...]:
     """Sentences on the search; none without ``alphas.jsonl`` and ``arch.json``."""
-    sentences = _entropy_sentences(run.mixtures) + _settling_sentences(run.mixtures)
+    sentences = _entropy_sentences(run.mixtures) + _cost_sentences(run.mixtures) + _settling_sentences(run.mixtures)
     cell = run.found.first_cell(CellType.Regular) if run.found is not None else None
     if cell is not None:
         sentences += _cell_sentences(cell)
@@ -24,7 +24,9 @@ def search_story(run: RunFolder) -> tuple[str, ...]:
 
 
 def warning(run: RunFolder) -> str | None:
-    """A warning when most of the found cells computes nothing that can be learnt."""
+    """What the search said against itself in the end; else a warning when most of the found cells learns nothing."""
+    if run.mixtures and run.mixtures[-1].diagnosis:
+        return " ".join(run.mixtures[-1].diagnosis)
     share = run.mixtures[-1].parameter_free if run.mixtures else None
     if share is None and run.found is not None:
         share = parameter_free_share(run.found)
@@ -66,6 +68,27 @@ def _entropy_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:
         f"In {len(mixtures)} epochs the mean entropy of the mixing weights {course} of at most {math.log(n_ops):.2f} "
         f"nats, as if {effective:.1f} of {n_ops} candidates were left on an edge: {judgment}."
     ]
+
+
+def _cost_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:
+    last = mixtures[-1] if mixtures else None
+    sentences = []
+    if last is not None and last.gap is not None:
+        sentences.append(
+            f"The first candidate of an edge leads the second by {last.gap:.1%} of its weights on average."
+        )
+    if last is not None and last.drop is not None:
+        sentences.append(
+            f"With only the found cells computing, and the weights as they are, the supergraph loses {last.drop:.1f} "
+            "points of validation accuracy."
+            if last.drop > 0
+            else "With only the found cells computing, the supergraph loses no validation accuracy."
+        )
+    if last is not None and last.returned is not None:
+        sentences.append(
+            f"The search was stopped after epoch {last.epoch}; the architecture is that of epoch {last.returned}."
+        )
+    return sentences
 
 
 def _settling_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:

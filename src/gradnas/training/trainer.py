@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -245,8 +245,8 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         desc = self.model.desc.hash() if isinstance(self.model, Model) else type(self.model).__name__
         shaping = {f.name: getattr(self.conf, f.name) for f in fields(self.conf) if f.name not in _WATCHING}
-        shaping["optimizer"] = repr(self.conf.optimizer)
-        return {"phase": self.phase, "architecture": desc, "seed": self.seed, **shaping}
+        plain = {name: repr(value) if is_dataclass(value) else value for name, value in shaping.items()}
+        return {"phase": self.phase, "architecture": desc, "seed": self.seed, **plain}
 
     def _commit(self) -> None:
         if self.checkpoint is not None:
