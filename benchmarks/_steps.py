@@ -20,7 +20,19 @@ from gradnas.arch import DARTS_PRIMITIVES
 from gradnas.config import SearchConf
 from gradnas.pipeline import ArchTrainer
 from gradnas.pipeline.run_folder import environment
-from gradnas.strategies import Darts, MetaOptimizer, SearchSchedule, Xnas
+from gradnas.strategies import (
+    Darts,
+    DiDarts,
+    DrNas,
+    FairDarts,
+    Gdas,
+    MetaOptimizer,
+    PcDarts,
+    SearchSchedule,
+    Snas,
+    StabilizeConf,
+    Xnas,
+)
 
 
 class OneStep:
@@ -33,15 +45,19 @@ class OneStep:
             3, args.image, 10, channels=args.channels, cells=args.cells, nodes=args.nodes, primitives=args.primitives
         )
         torch.manual_seed(0)
-        model = gn.supergraph.Model(space.build(), droppath=False, affine=False, fused=fused)
+        desc = strategy.supergraph(space.build())
+        model = gn.supergraph.Model(desc, droppath=False, affine=False, fused=fused)
         self.model = model.to(device=args.device, memory_format=torch.channels_last)
         self.strategy = strategy
-        self.trainer = ArchTrainer(SearchConf(epochs=1, precision=precision), self.model, strategy=strategy)
+        stabilize = StabilizeConf(warmup_epochs=0)  # the architecture learns from the first step on
+        conf = SearchConf(epochs=1, precision=precision)
+        self.trainer = ArchTrainer(conf, self.model, strategy=strategy, stabilize=stabilize)
         self.trainer.multi_optim = self.trainer.create_multi_optim(self.trainer.ordinary_params())
         steps = 1_000_000  # far from the end of any schedule
         schedule = SearchSchedule(epochs=1, steps_per_epoch=steps, val_samples=steps * args.batch)
         optimizer = self.trainer.multi_optim[0].optimizer
         strategy.prepare(self.model, self.trainer._batch_loss, optimizer, schedule=schedule)
+        strategy.new_epoch(0)
         self.sums = gn.training.ScoreSums(args.device)
         self.batches = [random_batch(args) for _ in range(2)]
         self.device: str = args.device
@@ -72,7 +88,17 @@ class YardstickStep:
         return time.perf_counter() - start
 
 
-STRATEGIES = {"darts-1": lambda: Darts(order=1), "darts-2": lambda: Darts(order=2), "xnas": Xnas}
+STRATEGIES = {
+    "darts-1": lambda: Darts(order=1),
+    "darts-2": lambda: Darts(order=2),
+    "xnas": Xnas,
+    "didarts": DiDarts,
+    "snas": Snas,
+    "gdas": Gdas,
+    "drnas": DrNas,
+    "pcdarts": PcDarts,
+    "fairdarts": FairDarts,
+}
 
 
 def create(execution: str, strategy: str, args: argparse.Namespace) -> OneStep | YardstickStep:
@@ -151,9 +177,11 @@ def synchronize(device: str) -> None:
 def step_gflop(strategy: MetaOptimizer, args: argparse.Namespace) -> float:
     """Arithmetic of a step: that of a forward pass, counted, times the passes that the strategy says it takes."""
     model = OneStep(strategy, args, fused=False).model
+    model.set_mixing_rule(gn.supergraph.Softmax())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(random_batch(args)[0])
-    return strategy.forward_equivalents(8) * counter.get_total_flops() / 1e9
+    # A sparse rule would leave candidates out of the counted pass, which forward_equivalents leaves out as well.
+    return strategy.forward_equivalents(len(args.primitives)) * counter.get_total_flops() / 1e9
 
 
 def matmul_rate(device: str) -> float:

@@ -3,11 +3,14 @@
     python benchmarks/strategies_table.py --data path/to/set.npz [--epochs 13] [--seeds 0 1 2] [--jobs 2]
 
 Budget: the multiply-adds of first-order DARTS for ``--epochs`` epochs. A forward pass counts 1, a backward pass for all
-weights 2, one for the mixing weights 1, so second order gets 5/13 of the epochs, and random search trains its members
-until they have used the same. XNAS is counted as if no expert ever fell. Everything else is equal: space, split, weight
-optimizer, retraining. The alphas of DARTS learn at ten times the published rate, because the default budget is 400
-steps and not 13,000; XNAS takes its rate from the schedule. Writes ``benchmarks/results/strategies_<data>.json`` and
-``.md``. Each run keeps its folder in ``--out``; an interrupted table goes on where it was.
+weights 2, one for the mixing weights 1, so second order gets 5/13 of the epochs, single-level methods 5/3 of them, and
+random search trains its members until they have used the same. XNAS is counted as if no expert ever fell. GDAS and
+PC-DARTS compute a part of the supergraph; at this size their time does not follow their arithmetic, so they get equal
+time instead: 4 and 1.5 times the epochs, as their steps measure. Everything else is equal: space, split, weight
+optimizer, retraining. Architecture parameters learn at ten times the published rates, because the default budget is 400
+steps and not 13,000; XNAS takes its rate from the schedule, and DiDARTS has the published one, which is high. The
+diagnostics are those of the last epoch of the search. Writes ``benchmarks/results/strategies_<data>.json`` and ``.md``.
+Each run keeps its folder in ``--out``; an interrupted table goes on where it was.
 """
 
 import argparse
@@ -23,23 +26,30 @@ from typing import Any
 from _steps import machine, write_result
 
 SAMPLES = 8  # members of random search
+METHODS = {  # name: the strategy, and its epochs as a multiple of those of first-order DARTS
+    "darts_1": ("{name: darts, options: {order: 1, lr: 0.003}}", 1.0),
+    "darts_2": ("{name: darts, options: {order: 2, lr: 0.003}}", 5 / 13),
+    "xnas": ("{name: xnas}", 1.0),
+    "didarts": ("{name: didarts}", 5 / 3),
+    "snas": ("{name: snas, options: {lr: 0.003}}", 5 / 3),
+    "gdas": ("{name: gdas, options: {lr: 0.003}}", 4.0),
+    "drnas": ("{name: drnas, options: {lr: 0.006}}", 1.0),
+    "pcdarts": ("{name: pcdarts, options: {lr: 0.006}}", 1.5),
+    "fairdarts": ("{name: fairdarts, options: {lr: 0.003}}", 1.0),
+}
+DIAGNOSTICS = ("entropy", "gap", "parameter_free", "skips", "discretization_drop")
 Z_95 = 1.959964
 
 
 def configuration(method: str, seed: int, args: argparse.Namespace) -> str:
     """The YAML configuration of one run; that of random search is the baseline of the first-order run."""
-    order_2_epochs = max(1, round(args.epochs * 5 / 13))
-    strategy = {
-        "xnas": "{name: xnas}",
-        "darts_1": "{name: darts, options: {order: 1, lr: 0.003}}",
-        "darts_2": "{name: darts, options: {order: 2, lr: 0.003}}",
-    }[method]
+    strategy, share = METHODS[method]
     return f"""
 data: {{source: {json.dumps(args.data)}, image_size: {args.image}}}
 space: {{name: darts, options: {{channels: 8, cells: 3, nodes: 3, reductions: 1}}}}
 strategy: {strategy}
 search:
-  epochs: {order_2_epochs if method == "darts_2" else args.epochs}
+  epochs: {max(1, round(args.epochs * share))}
   batch_size: 64
   optimizer: {{lr: 0.05, momentum: 0.9, weight_decay: 0.0003, lr_min: 0.001}}
 retrain:
@@ -59,7 +69,9 @@ def run_one(text: str, folder: str) -> dict[str, Any]:
     """Run a configuration, or go on with it; the summary of its folder."""
     import gradnas as gn
 
-    return gn.run(gn.config.from_yaml(text), out=folder, resume=True, progress=False).summary
+    summary = gn.run(gn.config.from_yaml(text), out=folder, resume=True, progress=False).summary
+    last = json.loads((Path(folder) / "alphas.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    return summary | {name: last[name] for name in DIAGNOSTICS}
 
 
 def rows_of(method: str, seed: int, summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -75,6 +87,7 @@ def rows_of(method: str, seed: int, summary: dict[str, Any]) -> list[dict[str, A
             "macs": summary["macs"],
             "genotype": summary["genotype"],
             "n_test": summary["n_test"],
+            **{name: summary[name] for name in DIAGNOSTICS},
         }
     ]
     if "random_baseline_accuracy" in summary:
@@ -99,10 +112,11 @@ def table(rows: list[dict[str, Any]], title: str) -> str:
     lines = [
         title,
         "",
-        "| method | test accuracy, % | seeds | each | search epochs | search, s | parameters | multiply-adds, M |",
-        "|---|---|---|---|---|---|---|---|",
+        "| method | test accuracy, % | seeds | each | search epochs | search, s | parameters | multiply-adds, M "
+        "| entropy, nats | first leads second by | parameter-free | skips | lost by discretization, points |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for method in ("xnas", "darts_1", "darts_2", "random"):
+    for method in (*METHODS, "random"):
         own = sorted((row for row in rows if row["method"] == method), key=lambda row: row["seed"])
         if not own:
             continue
@@ -114,9 +128,18 @@ def table(rows: list[dict[str, Any]], title: str) -> str:
             f"{', '.join(f'{value:.1f}' for value in values)} | {', '.join(map(str, epochs))} | "
             f"{statistics.mean(row['search_seconds'] for row in own):.0f} | "
             f"{statistics.mean(row['params'] for row in own):,.0f} | "
-            f"{statistics.mean(row['macs'] for row in own) / 1e6:.1f} |"
+            f"{statistics.mean(row['macs'] for row in own) / 1e6:.1f} | {_diagnostics(own)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _diagnostics(rows: list[dict[str, Any]]) -> str:
+    """Means over the seeds; random search has no supergraph."""
+    if DIAGNOSTICS[0] not in rows[0]:
+        return " | ".join("" for _ in DIAGNOSTICS)
+    means = [statistics.mean(row[name] for row in rows) for name in DIAGNOSTICS]
+    forms = ("{:.2f}", "{:.1%}", "{:.0%}", "{:.1f}", "{:.1f}")
+    return " | ".join(form.format(mean) for form, mean in zip(forms, means, strict=True))
 
 
 def main() -> None:
@@ -132,7 +155,7 @@ def main() -> None:
     args = options.parse_args()
 
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started below
-    runs = [(method, seed) for seed in args.seeds for method in ("darts_1", "xnas", "darts_2")]
+    runs = [(method, seed) for seed in args.seeds for method in METHODS]
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [
@@ -153,8 +176,9 @@ def main() -> None:
     )
     title = (
         f"{Path(args.data).name} at {args.image}×{args.image}: test accuracy of the retrained network, mean ± standard "
-        f"deviation over the seeds {args.seeds}, equal search multiply-adds (XNAS as if no expert fell), small space "
-        "(3 cells, 3 nodes, 8 channels), DARTS with alphas at lr 0.003. One accuracy "
+        f"deviation over the seeds {args.seeds}, equal search multiply-adds (XNAS as if no expert fell; GDAS and "
+        "PC-DARTS equal time), small space (3 cells, 3 nodes, 8 channels), architecture parameters at ten times the "
+        "published rates. One accuracy "
         f"on {n_test:,} test images has a sampling error of ±{noise:.1f} points (95 %). "
         f"{used['processor']}, one thread per run, torch {used['packages'].get('torch')}."
     )
@@ -166,8 +190,7 @@ def main() -> None:
             "what": title,
             "settings": {"data": Path(args.data).name, **settings, "random_samples": SAMPLES},
             "configuration": {
-                method: configuration(method, 0, args).replace(args.data, Path(args.data).name)
-                for method in ("xnas", "darts_1", "darts_2")
+                method: configuration(method, 0, args).replace(args.data, Path(args.data).name) for method in METHODS
             },
             "rows": rows,
             "machine": used,

@@ -242,7 +242,7 @@ def test_runner_searches_and_evaluates(tools: Any, tmp_path: Path, npz: Path) ->
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strategy": ComponentConf(name="darts")}, r"searches by XNAS, the configuration says 'darts'"),
+        ({"strategy": ComponentConf(name="darts")}, r"searches by Xnas, the configuration says 'darts'"),
         (
             {"space": ComponentConf(name="my.space.Own")},
             r"searches the space 'darts', the configuration says 'my.space.Own'",

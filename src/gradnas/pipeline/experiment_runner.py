@@ -4,8 +4,9 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
-from gradnas.config import RetrainConf, RunConf, build_space, build_strategy, load_config
+from gradnas.config import STRATEGIES, RetrainConf, RunConf, build_space, build_strategy, load_config
 from gradnas.finalizers import Finalizers
 from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.context import RunContext
@@ -15,7 +16,7 @@ from gradnas.pipeline.refusals import refuse_early
 from gradnas.pipeline.run_folder import RunFolder
 from gradnas.pipeline.searcher import Searcher, SearchResult
 from gradnas.spaces import ModelDescBuilder
-from gradnas.strategies import MetaOptimizer
+from gradnas.strategies import MetaOptimizer, Strategy
 from gradnas.training import Listener, Silence
 
 
@@ -31,8 +32,11 @@ class ExperimentRunner:
 
     Raises:
         FileNotFoundError: When there is no configuration.
-        ValueError: For a bad configuration.
+        ValueError: For a bad configuration, or one of another strategy than :attr:`method`.
     """
+
+    method: ClassVar[type[Strategy] | None] = None
+    """The strategy that a runner is named after and takes alone; None, here, takes any."""
 
     def __init__(
         self,
@@ -44,6 +48,12 @@ class ExperimentRunner:
         listener: Listener | None = None,
     ) -> None:
         self.conf = load_config(Path(config_filename))
+        if self.method is not None and not isinstance(build_strategy(self.conf.strategy), self.method):
+            name = next(name for name, kind in STRATEGIES.items() if kind is self.method)
+            raise ValueError(
+                f"{type(self).__name__} searches by {self.method.__name__}, the configuration says "
+                f"{self.conf.strategy.name!r}. Set strategy.name to {name!r}, or use ExperimentRunner."
+            )
         self.base_name, self.clean_expdir, self.out = base_name, clean_expdir, Path(out)
         self.listener: Listener = listener if listener is not None else Silence()
         self._data = None if self.conf.data.source is None else load_source(self.conf)

@@ -9,13 +9,12 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from gradnas.arch import ModelDescConf
-from gradnas.config import build_strategy
 from gradnas.data import DataLoaders
 from gradnas.ops import ArchParams, CompositeFactory
 from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.experiment_runner import ExperimentRunner
 from gradnas.spaces import DartsSpace
-from gradnas.strategies import MetaOptimizer, Xnas, XnasOp
+from gradnas.strategies import MetaOptimizer, Strategy, Xnas, XnasOp
 from gradnas.training import Listener, OptimConf
 
 
@@ -70,6 +69,8 @@ class XnasExperimentRunner(ExperimentRunner):
         ValueError: For another strategy or space, beside what :class:`ExperimentRunner` refuses.
     """
 
+    method: ClassVar[type[Strategy] | None] = Xnas
+
     def __init__(
         self,
         config_filename: str | os.PathLike[str],
@@ -80,11 +81,6 @@ class XnasExperimentRunner(ExperimentRunner):
         listener: Listener | None = None,
     ) -> None:
         super().__init__(config_filename, base_name, clean_expdir, out=out, listener=listener)
-        if not isinstance(build_strategy(self.conf.strategy), Xnas):
-            raise ValueError(
-                f"XnasExperimentRunner searches by XNAS, the configuration says {self.conf.strategy.name!r}. "
-                "Set strategy.name to 'xnas', or use ExperimentRunner."
-            )
         builder = f"{XnasModelDescBuilder.__module__}.{XnasModelDescBuilder.__qualname__}"
         if self.conf.space.name not in ("darts", builder):
             raise ValueError(

@@ -69,7 +69,9 @@ class DirichletSample(SampledRule):
 
 
 class DrNas(GradientStrategy):
-    """DrNAS without the progressive schedule. Spaces of the paper have no ``none``.
+    """DrNAS: mixing weights drawn from a learnt Dirichlet distribution, without the progressive schedule.
+
+    The paper's spaces have no candidate ``none``.
 
     Args:
         lr: Adam rate of the architecture parameters.

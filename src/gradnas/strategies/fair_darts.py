@@ -33,7 +33,7 @@ class Sigmoid(MixingRule):
 
 
 class FairDarts(GradientStrategy):
-    """FairDARTS.
+    """FairDARTS: a gate for each candidate, so that they do not compete.
 
     Args:
         zero_one: Weight w01 of the zero-one loss.

@@ -50,7 +50,7 @@ def _one_hot(values_EN: Tensor) -> Tensor:
 
 
 class Gdas(GradientStrategy):
-    """GDAS. One step costs about as much as one of a network with one candidate per edge.
+    """GDAS: one sampled candidate per edge and pass, the others are not computed.
 
     Args:
         lr: Adam rate of the architecture parameters.

@@ -59,7 +59,7 @@ class EdgeNormalized(Softmax):
 
 
 class PcDarts(GradientStrategy):
-    """PC-DARTS.
+    """PC-DARTS: candidates see a part of the channels, and the edges of a node are weighed.
 
     Args:
         partial: K; candidates see 1/K of the channels, which it must divide.
@@ -113,10 +113,10 @@ class PcDarts(GradientStrategy):
         schedule: SearchSchedule | None = None,
         seed: int = 0,
     ) -> None:
-        parts = {op.partial for op in model.mixed_ops()}
-        if parts - {self.partial}:
+        others = {op.partial for op in model.mixed_ops()} - {self.partial}
+        if others:
             raise ValueError(
                 f"PC-DARTS with partial={self.partial} needs edges whose candidates see 1/{self.partial} of the "
-                f"channels, the model has 1/{max(parts)}. Build it from strategy.supergraph(desc)."
+                f"channels, the model has 1/{max(others)}. Build it from strategy.supergraph(desc)."
             )
         super().prepare(model, loss, weight_optimizer, chunks=chunks, schedule=schedule, seed=seed)

@@ -41,7 +41,7 @@ class GumbelSoftmax(SampledRule):
 
 
 class Snas(GradientStrategy):
-    """SNAS.
+    """SNAS: relaxed samples of one candidate per edge, annealed; learns with the weights.
 
     Args:
         lr: Adam rate of the architecture parameters.
