@@ -87,7 +87,8 @@ class Experiment:
         searcher = RandomSearcher(self.context, strategy, phase="baseline_search")
         if isinstance(self.strategy, MetaOptimizer):
             registry = self.space.registry
-            supergraph = Model(self.space.build(), droppath=False, affine=False, registry=registry)
+            desc = self.strategy.supergraph(self.space.build())
+            supergraph = Model(desc, droppath=False, affine=False, registry=registry)
             epochs = equal_budget_epochs(
                 supergraph, searcher.members(self.space), self.strategy, self.conf.search.epochs, registry
             )

@@ -8,7 +8,7 @@ from gradnas.strategies import Darts, DiDarts, MetaOptimizer, Strategy
 
 
 class BilevelArchTrainer(ArchTrainer):
-    """:class:`ArchTrainer` for DARTS, by default of first order; ``strategy=Darts(order=2)`` unrolls the weight step."""
+    """:class:`ArchTrainer` for DARTS, of first order unless told ``strategy=Darts(order=2)``."""
 
     strategy_class: ClassVar[type[MetaOptimizer]] = Darts
 

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import torch
+
 from gradnas.config import PhaseConf, SearchConf
 from gradnas.data import BatchPlan, stratified_split
 from gradnas.pipeline.context import RunContext
@@ -9,6 +11,7 @@ from gradnas.pipeline.experiment import Experiment
 from gradnas.pipeline.search_plan import check_graph, check_monitor, check_penalty, search_schedule, warmup_epochs
 from gradnas.spaces import with_changes
 from gradnas.strategies import MetaOptimizer, StabilizeConf
+from gradnas.training import create_optimizer
 
 
 def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
@@ -35,6 +38,8 @@ def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
             check_penalty(conf.search, strategy)
             if conf.search.cuda_graph:
                 check_graph(strategy, context.device.type, conf.search.stabilize)
+            strategy.supergraph(space.build())
+            strategy.check_weight_optimizer(create_optimizer(conf.search.optimizer, [torch.zeros(1)]))
             check_monitor(conf.search.stabilize, strategy, "validation" in sizes)
             waits = warmup_epochs(conf.search.stabilize, strategy, conf.search.epochs)
             plans = {part: BatchPlan.of(n, conf.search.batch_size, shuffle=True) for part, n in sizes.items()}

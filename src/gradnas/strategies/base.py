@@ -96,6 +96,9 @@ class MetaOptimizer(ABC):
     def check_schedule(self, schedule: SearchSchedule) -> None:  # noqa: B027  # most strategies do any search
         """Refuse a search that the strategy cannot do, before anything is built or written. ValueError."""
 
+    def check_weight_optimizer(self, optimizer: Optimizer) -> None:  # noqa: B027  # most methods take any
+        """Refuse an optimizer of the weights that the method cannot work with. ValueError."""
+
     @abstractmethod
     def prepare(
         self,

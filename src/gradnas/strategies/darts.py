@@ -72,6 +72,11 @@ class Darts(GradientStrategy):
     def create_optimizer(self, alphas: list[Parameter]) -> Optimizer:
         return adam(alphas, self.lr, self.betas, self.weight_decay)
 
+    def check_weight_optimizer(self, optimizer: Optimizer) -> None:
+        """Order 2 unrolls plain SGD only. ValueError."""
+        if self.order == 2:
+            SgdStep.of(optimizer, [])
+
     def prepare(
         self,
         model: Model,

@@ -27,6 +27,7 @@ from gradnas.strategies.base import BatchLoss, SearchSchedule
 from gradnas.strategies.gradient import GradientStrategy
 from gradnas.supergraph import Model, Softmax
 from gradnas.supergraph.mixing import INITIAL_SCALE, entry
+from gradnas.supergraph.partial import partial_of
 
 
 class EdgeNormalized(Softmax):
@@ -87,12 +88,18 @@ class PcDarts(GradientStrategy):
         check_rates(lr, weight_decay)
 
     def supergraph(self, desc: ModelDesc) -> ModelDesc:
-        """The description with partial channels on every edge that holds a choice."""
+        """The description with partial channels on every edge that holds a choice.
+
+        Raises:
+            ValueError: For channels that ``partial`` does not divide.
+        """
 
         def partly(place: str, op: OpDesc) -> OpDesc:
             if "primitives" not in op.params:
                 return op
-            return OpDesc(op.name, op.params.replace(partial=self.partial))
+            narrow = OpDesc(op.name, op.params.replace(partial=self.partial))
+            partial_of(narrow)
+            return narrow
 
         return desc if self.partial == 1 else desc.map_ops(partly)
 
