@@ -5,6 +5,9 @@ from gradnas.ops import ArchParams as ArchParams
 from gradnas.ops import AuxTower as AuxTower
 from gradnas.supergraph.cell import Cell as Cell
 from gradnas.supergraph.dag_edge import DagEdge as DagEdge
+from gradnas.supergraph.edge_data import EdgeData as EdgeData
+from gradnas.supergraph.edge_data import GraphEdge as GraphEdge
+from gradnas.supergraph.edge_data import GraphNode as GraphNode
 from gradnas.supergraph.mixed_op import NONE as NONE
 from gradnas.supergraph.mixed_op import MixedOp as MixedOp
 from gradnas.supergraph.mixing import MixingRule as MixingRule

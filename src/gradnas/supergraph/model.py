@@ -1,6 +1,6 @@
 """A network compiled from a description: the supergraph of a search, or a discrete network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -11,6 +11,7 @@ from gradnas.arch import ModelDesc
 from gradnas.ops import OPS, ArchModule, AuxTower, DropPath_, Op, OpRegistry
 from gradnas.ops.drop_path import check_drop_probability
 from gradnas.supergraph.cell import Cell
+from gradnas.supergraph.edge_data import GraphEdge, GraphNode, Notes, Scope, graph_edges, graph_nodes, known_scopes
 from gradnas.supergraph.mixed_op import MixedOp
 from gradnas.supergraph.mixing import MixingRule
 
@@ -45,6 +46,7 @@ class Model(ArchModule):
     ) -> None:
         super().__init__()
         self.desc, self.fused = desc, fused
+        self._notes: Notes = {}
         first, second = desc.model_stems
         self.stems_equal = bool(second.params.get("shared")) and first.name == second.name
         self.stems_chained = bool(second.params.get("shared")) and not self.stems_equal
@@ -175,6 +177,46 @@ class Model(ArchModule):
             assert isinstance(owner, Cell)
             for op, owned in zip(cell.mixed_ops(), owner.mixed_ops(), strict=True):
                 op.use_rule(rule, None if cell is owner else owned.arch_params(), afresh=afresh)
+
+    def scopes(self) -> list[str]:
+        """What limits an update to some cells: ``all``, ``normal``, ``reduction``, ``stage-1``, …, those there are.
+
+        A reduction cell begins the next stage, so the outputs of all cells of a stage have one size.
+        """
+        return known_scopes(self.typed_cells())
+
+    def update_edges(
+        self, update_func: Callable[[GraphEdge], object], scope: Scope = None, private_edge_data: bool = False
+    ) -> int:
+        """Call a function for edges, cell by cell; see :class:`gradnas.supergraph.edge_data.EdgeData`.
+
+        Args:
+            update_func: Gets the edge. What it returns is not used.
+            scope: One or several of :meth:`scopes`; None means all.
+            private_edge_data: For each copy of an edge; otherwise once for each edge of a cell type, with the first
+                copy that is in scope and not finalized.
+
+        Returns:
+            How often it was called.
+
+        Raises:
+            ValueError: For an unknown scope.
+        """
+        calls = 0
+        for edge in graph_edges(self.typed_cells(), self._notes, scope, private_edge_data):
+            update_func(edge)
+            calls += 1
+        return calls
+
+    def update_nodes(
+        self, update_func: Callable[[GraphNode], object], scope: Scope = None, private_edge_data: bool = False
+    ) -> int:
+        """The same for nodes: not the inputs of a cell, which it does not compute."""
+        calls = 0
+        for node in graph_nodes(self.typed_cells(), self._notes, scope, private_edge_data):
+            update_func(node)
+            calls += 1
+        return calls
 
     def drop_path_prob(self, p: float) -> None:
         """Set the drop-path probability, 0 <= p < 1; a model built without drop path ignores it."""
