@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gradnas.arch import CellType, ModelDesc
@@ -87,8 +88,13 @@ def _probabilities(cell: Cell) -> Tensor:
     return probabilities.detach()
 
 
+def _shares(probabilities_EN: Tensor) -> Tensor:
+    """Rows that sum to 1: those of gates, and of edges with factors, do not. All 0 where all gates are closed."""
+    return probabilities_EN / probabilities_EN.sum(1, keepdim=True).clamp_min(torch.finfo(probabilities_EN.dtype).tiny)
+
+
 def _entropy(probabilities_EN: Tensor) -> Tensor:
-    shares = probabilities_EN / probabilities_EN.sum(1, keepdim=True)  # gates, and edges with factors, sum to others
+    shares = _shares(probabilities_EN)
     return -(shares * shares.clamp_min(1e-38).log()).sum(1)
 
 
@@ -112,7 +118,7 @@ def _describe_cell(cell: Cell) -> dict[str, Any]:
 
 def _gap(probabilities_EN: Tensor, names: Sequence[str]) -> list[float]:
     """By how much the strongest candidate but ``none`` leads the second on each edge, in shares of the edge."""
-    shares = probabilities_EN / probabilities_EN.sum(1, keepdim=True)
+    shares = _shares(probabilities_EN)
     choices = shares[:, [k for k, name in enumerate(names) if name != NONE]]
     if choices.shape[1] < 2:
         return choices[:, 0].tolist()
@@ -159,8 +165,9 @@ def _leans_to_free(cell: Mapping[str, Any] | None) -> bool:
         return True
     choices = [k for k, name in enumerate(cell["ops"]) if name != NONE]
     free = [k for k in choices if cell["ops"][k] in PARAMETER_FREE]
-    shares = [sum(row[k] for k in free) / sum(row[k] for k in choices) for row in cell["weights"]]
-    return sum(shares) / len(shares) > LEANING * len(free) / len(choices)
+    rows = [row for row in cell["weights"] if sum(row[k] for k in choices) > 0]  # else none has taken everything
+    shares = [sum(row[k] for k in free) / sum(row[k] for k in choices) for row in rows]
+    return not rows or sum(shares) / len(shares) > LEANING * len(free) / len(choices)
 
 
 def l1_norm(model: Model) -> Tensor:

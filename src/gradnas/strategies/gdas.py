@@ -74,8 +74,8 @@ class Gdas(GradientStrategy):
     ) -> None:
         self.lr, self.betas, self.weight_decay = lr, checked_betas(betas), weight_decay
         check_rates(lr, weight_decay)
-        self.temperature = tuple(temperature)
         self._temperatures = Temperature(temperature)
+        self.temperature = tuple(temperature)
         self._gumbel = HardGumbel(self._temperatures.first)
         super().__init__(self._gumbel)
 

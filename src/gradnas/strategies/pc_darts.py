@@ -95,7 +95,7 @@ class PcDarts(GradientStrategy):
         """
 
         def partly(place: str, op: OpDesc) -> OpDesc:
-            if "primitives" not in op.params:
+            if op.name != "mixed_op" and "primitives" not in op.params:
                 return op
             narrow = OpDesc(op.name, op.params.replace(partial=self.partial))
             partial_of(narrow)

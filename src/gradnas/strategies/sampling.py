@@ -82,6 +82,11 @@ class Temperature:
     """
 
     def __init__(self, ends: Sequence[float], annealing: str = "linear") -> None:
+        if isinstance(ends, (int, float)):
+            raise ValueError(
+                f"temperature must be two numbers, of the first epoch and of the last, got {ends}. To keep it, write "
+                f"({ends}, {ends})."
+            )
         if len(ends) != 2 or not all(math.isfinite(value) and value > 0 for value in ends):
             raise ValueError(
                 f"temperature must be two positive, finite numbers, of the first epoch and of the last, got {ends}. "

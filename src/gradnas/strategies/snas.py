@@ -67,8 +67,8 @@ class Snas(GradientStrategy):
     ) -> None:
         self.lr, self.betas, self.weight_decay = lr, checked_betas(betas), weight_decay
         check_rates(lr, weight_decay)
-        self.temperature, self.annealing, self.bilevel = tuple(temperature), annealing, bilevel
         self._temperatures = Temperature(temperature, annealing)
+        self.temperature, self.annealing, self.bilevel = tuple(temperature), annealing, bilevel
         self._gumbel = GumbelSoftmax(self._temperatures.first)
         super().__init__(self._gumbel)
 
