@@ -136,4 +136,5 @@ def test_describing_changes_nothing(tools: Any) -> None:
 def test_record_is_plain_json(tools: Any) -> None:
     record = described(supergraph(tools, ALL_CONV))
     assert json.loads(json.dumps(record, allow_nan=False)) == record
-    assert set(record) == {"cells", "genotype", "entropy", "skips", "parameter_free"}
+    named = {"cells", "genotype", "entropy", "gap", "skips", "parameter_free", "free_regular", "kept_regular"}
+    assert set(record) == named

@@ -89,7 +89,8 @@ def test_one_line_of_alphas_and_of_metrics_is_written_per_epoch(found: Any) -> N
     lines = folder.read_lines("alphas.jsonl")
     assert [line["epoch"] for line in lines] == [0, 1, 2]
     assert [record.epoch for record in folder.metrics("search")] == [0, 1, 2]
-    assert set(lines[0]) == {"epoch", "cells", "genotype", "entropy", "skips", "parameter_free", "changed_edges"}
+    named = {"epoch", "cells", "genotype", "entropy", "gap", "skips", "parameter_free", "free_regular", "kept_regular"}
+    assert set(lines[0]) == named | {"changed_edges", "discretization_drop", "eigenvalue", "words", "diagnosis"}
     assert lines[0]["changed_edges"] == 0
 
 

@@ -240,14 +240,16 @@ class ArchTrainer(Trainer):
     def _stop_or_warn(self, record: dict[str, Any]) -> None:
         """Let the rules look at the epoch; on a stop, the architecture they return is put back."""
         learnt = {name: value for name, value in self.supergraph.all_owned().items() if isinstance(value, Tensor)}
-        verdict = self._early_stop.after(self.epoch, record["eigenvalue"], record["skips"], learnt)
-        if verdict is None:
+        verdicts = self._early_stop.after(self.epoch, record["eigenvalue"], record["skips"], learnt)
+        if not verdicts:
             return
-        outcome = f"The search stops with the architecture of epoch {verdict.back_to}." if verdict.stop else ""
-        record["diagnosis"].append(f"{verdict.reason}. {outcome}".strip())
-        record["stop"] = {"reason": verdict.reason, "returned_epoch": verdict.back_to} if verdict.stop else None
-        if verdict.stop:
-            put_back(self.supergraph, self._early_stop.snapshot(verdict.back_to))
+        final = next((verdict for verdict in verdicts if verdict.stop), None)
+        for verdict in verdicts:
+            outcome = f" The search stops with the architecture of epoch {verdict.back_to}." if verdict is final else ""
+            record["diagnosis"].append(f"{verdict.reason}.{outcome}")
+        record["stop"] = None if final is None else {"reason": final.reason, "returned_epoch": final.back_to}
+        if final is not None:
+            put_back(self.supergraph, self._early_stop.snapshot(final.back_to))
             self.stopped = True
 
     def entropy(self) -> float | None:

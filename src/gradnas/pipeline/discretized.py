@@ -10,7 +10,8 @@ from gradnas.supergraph import Cell, DagEdge, MixedOp, Model
 class Discretized(nn.Module):
     """A supergraph with the mixing weight 1 for each chosen candidate and 0 for all others.
 
-    It is the function of the found network with inherited weights, also where candidates see a part of the channels.
+    It is the function of the found network with inherited weights, built as the supergraph is: pools keep their norms,
+    and candidates see a part of the channels where they do.
 
     Args:
         model: The supergraph.
@@ -47,7 +48,10 @@ def _rows(cell: Cell, chosen: CellDesc) -> list[list[float]] | None:
         for edge in edges:
             assert isinstance(edge, DagEdge)
             if not isinstance(edge.op, MixedOp):
-                left.remove((edge.op.desc.name, edge.input_ids))
+                fixed = (edge.op.desc.name, edge.input_ids)
+                if fixed not in left:
+                    return None
+                left.remove(fixed)
                 continue
             kept = [name for name, inputs in left if inputs == edge.input_ids and name in edge.op.names]
             left = [pair for pair in left if not (pair[1] == edge.input_ids and pair[0] in kept)]

@@ -98,8 +98,8 @@ class EarlyStop:
         self._skips: list[int] = []
         self._snapshots: dict[int, dict[str, Tensor]] = {}
 
-    def after(self, epoch: int, eigenvalue: float | None, skips: int, learnt: Mapping[str, Tensor]) -> Verdict | None:
-        """Record an epoch, and say what follows from all of them.
+    def after(self, epoch: int, eigenvalue: float | None, skips: int, learnt: Mapping[str, Tensor]) -> list[Verdict]:
+        """Record an epoch, and say what follows from all of them: at most one verdict of each rule, eigenvalue first.
 
         Args:
             epoch: Counted from 0.
@@ -108,7 +108,7 @@ class EarlyStop:
             learnt: The architecture parameters; copied.
         """
         if epoch < self._warmup or (self._conf.eigenvalue, self._conf.skip_limit) == ("off", "off"):
-            return None
+            return []
         self._eigenvalues.append(eigenvalue)
         self._skips.append(skips)
         self._snapshots[epoch] = {name: value.detach().cpu().clone() for name, value in learnt.items()}
@@ -135,7 +135,7 @@ class EarlyStop:
             reason = f"the regular cell has {skips} skip connections, more than {conf.max_skips}"
             verdicts.append(Verdict(reason, first + kept, conf.skip_limit == "stop"))
         self._forget(epoch)
-        return next((v for v in verdicts if v.stop), verdicts[0] if verdicts else None)
+        return verdicts
 
     def _forget(self, epoch: int) -> None:
         """Drop what no rule can go back to."""
