@@ -1,0 +1,1 @@
+"""The parts of :class:`gradnas.testing.StrategyTests`, by subject."""
