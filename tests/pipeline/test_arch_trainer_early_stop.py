@@ -109,7 +109,7 @@ RISE = {"eigenvalue_window": 2, "eigenvalue_lag": 1}
 @pytest.fixture
 def rising(monkeypatch: pytest.MonkeyPatch) -> None:
     def value(self: ArchTrainer, _: DataLoaders) -> float | None:
-        return VALUES[self.epoch] if self._learning and self.stabilize.eigenvalue != "off" else None
+        return VALUES[self.epoch] if self._learning and self.stabilize.eigenvalue != "none" else None
 
     monkeypatch.setattr(ArchTrainer, "_eigenvalue", value)
 

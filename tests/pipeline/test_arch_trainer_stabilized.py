@@ -285,7 +285,7 @@ def test_remedies_go_with_every_strategy_and_repeat_bit_for_bit(
         "skip_dropout": 0.4,
         "perturb": perturb,
         "perturb_steps": 2,
-        "eigenvalue": "off" if name == "xnas" else "warn",
+        "eigenvalue": "none" if name == "xnas" else "warn",
         "skip_limit": "warn",
         "skip_limit_from": 1,
     }

@@ -179,16 +179,16 @@ def test_rules_that_are_off_record_nothing() -> None:
     assert stop.state_dict() == {"eigenvalues": [], "skips": [], "epochs": [], "snapshots": []}
 
 
-@pytest.mark.parametrize("eigenvalue", ["off", "warn", "stop"])
-@pytest.mark.parametrize("skip_limit", ["off", "warn", "stop"])
+@pytest.mark.parametrize("eigenvalue", ["none", "warn", "stop"])
+@pytest.mark.parametrize("skip_limit", ["none", "warn", "stop"])
 def test_each_rule_says_what_its_setting_allows(eigenvalue: str, skip_limit: str) -> None:
     _, said = watch(
         [1.0, 1.0, 9.0], [0, 2, 2], eigenvalue=eigenvalue, skip_limit=skip_limit, **EIGENVALUE, skip_limit_from=3
     )
     expected = []
-    if eigenvalue != "off":
+    if eigenvalue != "none":
         expected.append((1, eigenvalue == "stop"))
-    if skip_limit != "off":
+    if skip_limit != "none":
         expected.append((0, skip_limit == "stop"))
     assert [(verdict.back_to, verdict.stop) for verdict in said[2]] == expected
 
@@ -205,8 +205,8 @@ def test_snapshots_are_copies() -> None:
     warmup=st.integers(0, 3),
     window=st.integers(1, 3),
     lag=st.integers(1, 3),
-    eigenvalue=st.sampled_from(["off", "stop"]),
-    skip_limit=st.sampled_from(["off", "stop"]),
+    eigenvalue=st.sampled_from(["none", "stop"]),
+    skip_limit=st.sampled_from(["none", "stop"]),
     saved=st.booleans(),
 )
 @settings(max_examples=200, deadline=None, derandomize=True)

@@ -16,7 +16,7 @@ from gradnas.strategies import StabilizeConf
 def test_everything_is_off_by_default() -> None:
     conf = StabilizeConf()
     assert (conf.warmup_epochs, conf.skip_dropout, conf.perturb) == (None, 0.0, "none")
-    assert (conf.eigenvalue, conf.skip_limit, conf.noisy) == ("off", "off", False)
+    assert (conf.eigenvalue, conf.skip_limit, conf.noisy) == ("none", "none", False)
     assert SearchConf().stabilize == conf
 
 
@@ -101,11 +101,11 @@ SETTINGS = st.builds(
     perturb=st.sampled_from(["none", "random", "adversarial"]),
     perturb_radius=st.floats(1e-6, 1.0),
     perturb_steps=st.integers(1, 20),
-    eigenvalue=st.sampled_from(["off", "warn", "stop"]),
+    eigenvalue=st.sampled_from(["none", "warn", "stop"]),
     eigenvalue_ratio=st.floats(0.01, 0.99),
     eigenvalue_window=st.integers(1, 9),
     eigenvalue_lag=st.integers(1, 9),
-    skip_limit=st.sampled_from(["off", "warn", "stop"]),
+    skip_limit=st.sampled_from(["none", "warn", "stop"]),
     max_skips=st.integers(0, 9),
     skip_limit_from=st.integers(1, 50),
 )
@@ -121,7 +121,7 @@ def test_yaml_round_trip(stabilize: StabilizeConf) -> None:
 def test_a_part_in_yaml_leaves_the_rest_as_it_is() -> None:
     conf = from_yaml("search: {stabilize: {skip_limit: stop}}")
     assert conf == RunConf(search=SearchConf(stabilize=StabilizeConf(skip_limit="stop")))
-    assert from_yaml('search: {stabilize: {eigenvalue: "off"}}') == RunConf()
+    assert from_yaml("search: {stabilize: {eigenvalue: none, skip_limit: none}}") == RunConf()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_flags_reach_the_settings(nothing_starts: None) -> None:
-    flags = {"skip_dropout": "0.25", "perturb": "adversarial", "eigenvalue": "off", "skip_limit": "warn"}
+    flags = {"skip_dropout": "0.25", "perturb": "adversarial", "eigenvalue": "none", "skip_limit": "warn"}
     flags |= {"warmup_epochs": "2", "max_skips": "0"}
     with pytest.raises(Captured) as caught:
         main(["run", "--preset", "demo", *(part for k, v in flags.items() for part in (f"--search.stabilize.{k}", v))])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from gradnas.arch import ModelDesc
-from gradnas.config import describe_strategy
+from gradnas.config import SearchConf, describe_strategy
 from gradnas.data import DataLoaders, EndlessBatches
 from gradnas.finalizers import Finalizers
 from gradnas.foundation.seeds import derive_seed, seeded_initialization
@@ -52,7 +52,7 @@ class ArchTrainer(Trainer):
         listener: Told of progress.
         alpha_log: Told of the architecture parameters after each epoch.
         cuda_graph: Replay the step as a CUDA graph, recorded anew in each epoch.
-        stabilize: Remedies against collapse.
+        stabilize: Remedies against collapse; None takes those of the settings, if they are a :class:`SearchConf`.
 
     Raises:
         ValueError: For settings that do not fit the strategy, and for a graph of what none can be made of.
@@ -77,7 +77,9 @@ class ArchTrainer(Trainer):
     ) -> None:
         self.strategy = strategy if strategy is not None else self.strategy_class()
         check_penalty(conf_train, self.strategy)
-        self.stabilize = stabilize if stabilize is not None else StabilizeConf()
+        if stabilize is None:
+            stabilize = conf_train.stabilize if isinstance(conf_train, SearchConf) else StabilizeConf()
+        self.stabilize = stabilize
         if cuda_graph:
             check_graph(self.strategy, model.device_type(), self.stabilize)
             if type(self).pre_step is not ArchTrainer.pre_step:
@@ -227,7 +229,7 @@ class ArchTrainer(Trainer):
 
     def _eigenvalue(self, data_loaders: DataLoaders) -> float | None:
         """The dominant Hessian eigenvalue on a fixed validation batch, with the mixture free of randomness."""
-        if self.stabilize.eigenvalue == "off" or not self._learning:
+        if self.stabilize.eigenvalue == "none" or not self._learning:
             return None
         assert data_loaders.alpha is not None
         x, y = data_loaders.alpha.batch(0, 0)

@@ -17,6 +17,7 @@ from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.diagnostics import genotype_text
 from gradnas.pipeline.evaluater import EvalResult, Evaluater
 from gradnas.pipeline.random_searcher import RandomSearcher, equal_budget_epochs
+from gradnas.pipeline.search_plan import warmup_epochs
 from gradnas.pipeline.searcher import Searcher, SearchResult
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer, RandomSearch, Strategy
@@ -54,7 +55,7 @@ class Experiment:
             summary |= self._retrain_facts(self.retrain())
             self._write(summary)
         if self.conf.baseline.samples > 0:
-            summary |= self.baseline()
+            summary |= self.baseline(summary["search_epochs"])
             self._write(summary)
         return summary
 
@@ -81,16 +82,21 @@ class Experiment:
         """Train and test the found architecture."""
         return Evaluater(self.context).evaluate(self.conf.retrain, self.space)
 
-    def baseline(self) -> dict[str, Any]:
-        """Random search at the multiply-adds of the search; its winner is retrained and tested like the found one."""
+    def baseline(self, search_epochs: int) -> dict[str, Any]:
+        """Random search at the multiply-adds of the search; its winner is retrained and tested like the found one.
+
+        Args:
+            search_epochs: How many the search has run.
+        """
         strategy = RandomSearch(samples=self.conf.baseline.samples)
         searcher = RandomSearcher(self.context, strategy, phase="baseline_search")
         if isinstance(self.strategy, MetaOptimizer):
             registry = self.space.registry
             desc = self.strategy.supergraph(self.space.build())
             supergraph = Model(desc, droppath=False, affine=False, registry=registry)
+            waits = warmup_epochs(self.conf.search.stabilize, self.strategy, self.conf.search.epochs)
             epochs = equal_budget_epochs(
-                supergraph, searcher.members(self.space), self.strategy, self.conf.search.epochs, registry
+                supergraph, searcher.members(self.space), self.strategy, search_epochs, registry, warmup_epochs=waits
             )
             searcher.strategy = replace(strategy, epochs=epochs)
         found = searcher.search(self.conf.search, self.space)
@@ -131,7 +137,7 @@ class Experiment:
         }
 
     def _search_facts(self, found: ModelDesc, search: SearchResult) -> dict[str, Any]:
-        metrics = search.search_metrics
+        metrics, planned = search.search_metrics, self.conf.search.epochs
         best = None if metrics is None else metrics.best_val_top1()
         model = Model(found, registry=self.space.registry)
         shape = self.context.data.train.shape
@@ -140,7 +146,7 @@ class Experiment:
             "genotype": genotype_text(found),
             "search_seconds": None if metrics is None else metrics.seconds(),
             "search_val_accuracy": None if best is None or math.isnan(best) else best,
-            "search_epochs": self.conf.search.epochs,
+            "search_epochs": len(metrics) if isinstance(self.strategy, MetaOptimizer) and metrics else planned,
             "params": count_params(model),
             "macs": count_macs(model, shape),
         }

@@ -67,7 +67,13 @@ def random_member(supergraph: Model, seed: int, i: int) -> ModelDesc:
 
 
 def equal_budget_epochs(
-    supergraph: Model, members: list[ModelDesc], strategy: MetaOptimizer, epochs: int, registry: OpRegistry
+    supergraph: Model,
+    members: list[ModelDesc],
+    strategy: MetaOptimizer,
+    epochs: int,
+    registry: OpRegistry,
+    *,
+    warmup_epochs: int = 0,
 ) -> int:
     """Epochs that each random member may train for, all of them together at the multiply-adds of a search.
 
@@ -79,9 +85,12 @@ def equal_budget_epochs(
         strategy: Of the search; says how many passes a step takes.
         epochs: Of the search.
         registry: Where op names are looked up.
+        warmup_epochs: Those of the epochs in which only weights learn.
     """
     shape = supergraph.desc.conf_model_desc.dataset.image_shape
-    search = count_macs(supergraph, shape) * strategy.forward_equivalents(_most_candidates(supergraph)) * epochs
+    step = strategy.forward_equivalents(_most_candidates(supergraph))
+    waits = min(warmup_epochs, epochs)
+    search = count_macs(supergraph, shape) * (step * (epochs - waits) + min(3.0, step) * waits)
     one_epoch = sum(3.0 * count_macs(Model(desc, registry=registry), shape) for desc in members)
     return max(1, int(search / one_epoch))
 

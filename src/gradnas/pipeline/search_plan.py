@@ -52,15 +52,15 @@ def check_penalty(conf: TrainConf, strategy: MetaOptimizer) -> None:
 
 def check_monitor(stabilize: StabilizeConf, strategy: MetaOptimizer, has_validation: bool) -> None:
     """Refuse to watch an eigenvalue that does not exist. ValueError."""
-    if stabilize.eigenvalue == "off":
+    if stabilize.eigenvalue == "none":
         return
     if not has_validation:
         raise ValueError(
             "the Hessian eigenvalue is that of the validation loss, but there is no validation set. Set val_ratio "
-            "above 0, or stabilize.eigenvalue='off'."
+            "above 0, or stabilize.eigenvalue='none'."
         )
     if "alphas" not in strategy.mixing_rule.entries:
         raise ValueError(
             f"{type(strategy).__name__} learns without gradients: there is no Hessian of its parameters. Set "
-            "stabilize.eigenvalue='off'."
+            "stabilize.eigenvalue='none'."
         )

@@ -105,8 +105,7 @@ class Searcher:
             seed=self.context.seed,
             listener=self.context.log_to(self.phase, start),
             alpha_log=self._alpha_log(start),
-            stabilize=conf_search.stabilize,
-            **({"cuda_graph": True} if conf_search.cuda_graph else {}),
+            cuda_graph=conf_search.cuda_graph,
         )
         metrics = trainer.fit(self.get_data(conf_search))
         return self.finalize_model(model, finalizers), metrics

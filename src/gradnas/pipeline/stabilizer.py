@@ -107,7 +107,7 @@ class EarlyStop:
             skips: Skip connections in the discretized regular cell.
             learnt: The architecture parameters; copied.
         """
-        if epoch < self._warmup or (self._conf.eigenvalue, self._conf.skip_limit) == ("off", "off"):
+        if epoch < self._warmup or (self._conf.eigenvalue, self._conf.skip_limit) == ("none", "none"):
             return []
         self._eigenvalues.append(eigenvalue)
         self._skips.append(skips)
@@ -115,7 +115,7 @@ class EarlyStop:
         conf, first = self._conf, self._warmup
         verdicts = []
         risen = None
-        if conf.eigenvalue != "off":
+        if conf.eigenvalue != "none":
             risen = eigenvalue_rise(
                 self._eigenvalues,
                 window=conf.eigenvalue_window,
@@ -129,7 +129,7 @@ class EarlyStop:
             )
             verdicts.append(Verdict(reason, first + risen, conf.eigenvalue == "stop"))
         kept = None
-        if conf.skip_limit != "off":
+        if conf.skip_limit != "none":
             kept = too_many_skips(self._skips, most=conf.max_skips, earliest=conf.skip_limit_from)
         if kept is not None:
             reason = f"the regular cell has {skips} skip connections, more than {conf.max_skips}"
@@ -140,8 +140,8 @@ class EarlyStop:
     def _forget(self, epoch: int) -> None:
         """Drop what no rule can go back to."""
         kept = [i for i, count in enumerate(self._skips) if count <= self._conf.max_skips]
-        needed = {self._warmup + kept[-1]} if kept and self._conf.skip_limit != "off" else set()
-        recent = epoch - self._conf.eigenvalue_lag if self._conf.eigenvalue != "off" else epoch
+        needed = {self._warmup + kept[-1]} if kept and self._conf.skip_limit != "none" else set()
+        recent = epoch - self._conf.eigenvalue_lag if self._conf.eigenvalue != "none" else epoch
         self._snapshots = {e: s for e, s in self._snapshots.items() if e >= recent or e in needed}
 
     def snapshot(self, epoch: int) -> dict[str, Tensor]:
@@ -165,10 +165,12 @@ class EarlyStop:
 
 @torch.no_grad()
 def put_back(model: Model, learnt: Mapping[str, Tensor]) -> None:
-    """Give the architecture parameters of a model these values."""
+    """Give the architecture parameters of a model these values; all candidates compute again."""
     for name, value in model.all_owned().items():
         assert isinstance(value, Tensor)
         value.copy_(learnt[name])
+    for op in model.mixed_ops():
+        op.compute_only([True] * len(op.names))
 
 
 def _position(names: Sequence[str]) -> int | None:

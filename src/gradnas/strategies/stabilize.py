@@ -7,7 +7,7 @@ from typing import Literal
 from gradnas.arch.shapes import check_count
 from gradnas.foundation.names import did_you_mean
 
-WHEN = ("off", "warn", "stop")
+WHEN = ("none", "warn", "stop")
 PERTURBATIONS = ("none", "random", "adversarial")
 
 
@@ -31,7 +31,7 @@ class StabilizeConf:
         skip_limit: ``warn`` or ``stop`` when the regular cell has more than ``max_skips`` skip connections; stopping
             returns the last architecture with no more (DARTS+).
         max_skips: Skip connections that the regular cell may have.
-        skip_limit_from: Epochs that run in any case.
+        skip_limit_from: Epochs that run in any case, after the warm-up.
     """
 
     warmup_epochs: int | None = None
@@ -39,11 +39,11 @@ class StabilizeConf:
     perturb: Literal["none", "random", "adversarial"] = "none"
     perturb_radius: float = 0.3
     perturb_steps: int = 7
-    eigenvalue: Literal["off", "warn", "stop"] = "off"
+    eigenvalue: Literal["none", "warn", "stop"] = "none"
     eigenvalue_ratio: float = 0.75
     eigenvalue_window: int = 5
     eigenvalue_lag: int = 5
-    skip_limit: Literal["off", "warn", "stop"] = "off"
+    skip_limit: Literal["none", "warn", "stop"] = "none"
     max_skips: int = 1
     skip_limit_from: int = 10
 
