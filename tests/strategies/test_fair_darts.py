@@ -175,7 +175,7 @@ def test_entropy_is_that_of_the_shares_whatever_their_sum() -> None:
 def test_defaults_are_those_of_the_docstring() -> None:
     strategy = FairDarts()
     assert strategy.bilevel
-    assert (strategy.zero_one, strategy.lr, strategy.betas, strategy.weight_decay) == (10.0, 3e-4, (0.5, 0.999), 1e-3)
+    assert (strategy.zero_one, strategy.lr, strategy.betas, strategy.weight_decay) == (10.0, 3e-3, (0.9, 0.999), 1e-3)
     assert strategy.warmup_epochs(50) == 0
     assert strategy.describe() == {}
 

@@ -96,7 +96,7 @@ STRATEGIES: dict[str, Callable[[], MetaOptimizer]] = {
     "darts_order2": lambda: Darts(2),
     "didarts": DiDarts,
     "drnas": lambda: DrNas(lr=6e-3),
-    "fair_darts": lambda: FairDarts(lr=3e-3),
+    "fair_darts": lambda: FairDarts(lr=3e-2),
     "gdas": lambda: Gdas(lr=3e-3),
     "pc_darts": lambda: PcDarts(partial=2, lr=6e-3),
     "snas": lambda: Snas(lr=3e-3),

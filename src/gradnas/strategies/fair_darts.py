@@ -4,7 +4,8 @@ Implements: Chu, Zhou, Zhang, Li: Fair DARTS (ECCV 2020), equations 3-5:
 
     W = sigmoid(alpha),   L_val + w01 L01,   L01 = -mean over all alphas of (sigmoid(alpha) - 0.5)²
 
-The zero-one loss pushes gates to 0 or 1. First-order DARTS otherwise.
+The zero-one loss pushes gates to 0 or 1. First-order DARTS otherwise, with the settings of the released code: Adam 3e-3,
+betas (0.9, 0.999), L2 decay 1e-3, all alphas 0 at the start.
 Deviations: every node keeps its strongest edges, as in DARTS, whatever their gates; the paper also drops candidates
 whose gate is below 0.85. The paper's space has no ``none``, which a closed gate replaces; where a space has it, it is
 one gate more that changes nothing. Reference test: ``tests/strategies/test_fair_darts.py``.
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from gradnas.ops.arch_params import ArchParam
 from gradnas.strategies.arch_optimizer import adam, check_rates, checked_betas
 from gradnas.strategies.gradient import GradientStrategy
 from gradnas.supergraph import MixingRule
@@ -24,6 +26,10 @@ from gradnas.supergraph import MixingRule
 
 class Sigmoid(MixingRule):
     """A gate between 0 and 1 for each candidate; rows have any sum between 0 and N."""
+
+    def initial(self, n_candidates: int, device: torch.device | None = None) -> list[tuple[str, ArchParam]]:
+        """``alphas`` of shape (N,), all 0: gates half open."""
+        return [("alphas", Parameter(torch.zeros(n_candidates, device=device)))]
 
     def weights(self, alphas_EN: Tensor) -> Tensor:
         return alphas_EN.sigmoid()
@@ -51,8 +57,8 @@ class FairDarts(GradientStrategy):
         self,
         *,
         zero_one: float = 10.0,
-        lr: float = 3e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
+        lr: float = 3e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 1e-3,
     ) -> None:
         super().__init__(Sigmoid())
