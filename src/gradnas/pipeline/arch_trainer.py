@@ -1,7 +1,7 @@
 """Training of a supergraph: the plain loop, with a strategy that moves the architecture parameters before each step."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from gradnas.pipeline.stabilizer import EarlyStop, MixingNoise, put_back
 from gradnas.strategies import Batch, Darts, MetaOptimizer, StabilizeConf
 from gradnas.strategies.eigenvalue import largest_eigenvalue
 from gradnas.strategies.perturbation import Tables
-from gradnas.supergraph import Model, fixed, untouched_statistics
+from gradnas.supergraph import Model, batch_norms, fixed, untouched_statistics
 from gradnas.training import CheckPoint, Listener, Score, ScoreSums, StepGraph, Tester, TrainConf, Trainer
 
 _LOG = logging.getLogger(__name__)
@@ -95,12 +95,15 @@ class ArchTrainer(Trainer):
         self.finalizers = finalizers if finalizers is not None else Finalizers()
         self.alpha_log = alpha_log
         self.alphas = list(model.all_owned().param_by_kind())
+        self._weights, self._norms = self.ordinary_params(), batch_norms(model)
         self._outer_loss = nn.CrossEntropyLoss()
         self._alpha_batches: EndlessBatches | None = None
         self._last_found: ModelDesc | None = None
         self._warmup = warmup_epochs(self.stabilize, self.strategy, conf_train.epochs)
         self._learning = self._warmup == 0
-        self._noise = MixingNoise(self.stabilize, model, derive_seed(seed, f"{phase}.noise"), conf_train.epochs)
+        self._noise = MixingNoise(
+            self.stabilize, model, derive_seed(seed, f"{phase}.noise"), conf_train.epochs, self._warmup
+        )
         self._early_stop = EarlyStop(self.stabilize, self._warmup)
         self._diagnosed = False  # in the epoch before: a message that stays is told once
 
@@ -185,7 +188,7 @@ class ArchTrainer(Trainer):
 
     def train_mixing(self, x: Tensor, y: Tensor) -> Tables | None:
         def loss(mixing: Tables) -> Tensor:
-            with untouched_statistics(self.model), fixed(self.ordinary_params()):
+            with untouched_statistics(self._norms), fixed(self._weights):
                 logits, aux = self.forward(x, mixing=mixing)
                 return super(ArchTrainer, self).compute_loss(self.train_loss, y, logits, self.conf.aux_weight, aux)
 
@@ -215,6 +218,8 @@ class ArchTrainer(Trainer):
         self._diagnosed = bool(record["diagnosis"])
         if self.alpha_log is not None:
             self.alpha_log(record)
+            if self.stopped:
+                self.alpha_log(self._returned(record))
 
     def _discretization_drop(self, found: ModelDesc, data_loaders: DataLoaders) -> float | None:
         """Points of validation accuracy that are lost when only the would-be cell computes; None without validation."""
@@ -234,7 +239,7 @@ class ArchTrainer(Trainer):
         assert data_loaders.alpha is not None
         x, y = data_loaders.alpha.batch(0, 0)
         self.model.train()
-        with untouched_statistics(self.model), fixed(self.ordinary_params()):
+        with untouched_statistics(self._norms), fixed(self._weights):
             logits, aux = self.forward(x, full_precision=True, mixing=self.supergraph.probabilities())
             loss = self.compute_loss(self._outer_loss, y, logits, self.conf.aux_weight, aux)
             return largest_eigenvalue(loss, self.alphas)
@@ -245,14 +250,28 @@ class ArchTrainer(Trainer):
         verdicts = self._early_stop.after(self.epoch, record["eigenvalue"], record["skips"], learnt)
         if not verdicts:
             return
-        final = next((verdict for verdict in verdicts if verdict.stop), None)
+        final = next((verdict for verdict in reversed(verdicts) if verdict.stop), None)  # the limit of skips is a limit
         for verdict in verdicts:
             outcome = f" The search stops with the architecture of epoch {verdict.back_to}." if verdict is final else ""
             record["diagnosis"].append(f"{verdict.reason}.{outcome}")
         record["stop"] = None if final is None else {"reason": final.reason, "returned_epoch": final.back_to}
         if final is not None:
+            assert final.back_to is not None
             put_back(self.supergraph, self._early_stop.snapshot(final.back_to))
             self.stopped = True
+
+    def _returned(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What an early stop returns, as a record of its own after that of the last epoch."""
+        found = would_be(self.supergraph, self.finalizers)
+        returned = {
+            "epoch": self.epoch,
+            "returned_epoch": record["stop"]["returned_epoch"],
+            **describe_alphas(self.supergraph, found),
+            "changed_edges": changed_edges(self._last_found, found),
+            "discretization_drop": None,  # weights are those of the last epoch
+            "eigenvalue": None,
+        }
+        return {**returned, "words": in_words(returned), "diagnosis": diagnosis(returned), "stop": record["stop"]}
 
     def entropy(self) -> float | None:
         return mean_entropy(self.supergraph)
@@ -268,6 +287,7 @@ class ArchTrainer(Trainer):
         super().update_checkpoint(checkpoint)
         checkpoint["strategy"] = self.strategy.state_dict()
         checkpoint["early_stop"] = self._early_stop.state_dict()
+        checkpoint["diagnosed"] = self._diagnosed
         checkpoint["alpha_batches_drawn"] = 0 if self._alpha_batches is None else self._alpha_batches.drawn
         checkpoint["last_found"] = None if self._last_found is None else self._last_found.to_json()
 
@@ -276,6 +296,7 @@ class ArchTrainer(Trainer):
         assert self.checkpoint is not None
         self.strategy.load_state_dict(self.checkpoint["strategy"])
         self._early_stop.load_state_dict(self.checkpoint["early_stop"])
+        self._diagnosed = self.checkpoint["diagnosed"]
         if self._alpha_batches is not None:
             self._alpha_batches.drawn = self.checkpoint["alpha_batches_drawn"]
         found = self.checkpoint["last_found"]

@@ -153,8 +153,7 @@ def diagnosis(record: Mapping[str, Any]) -> list[str]:
     if kept and free / kept > COLLAPSED and _leans_to_free(record["cells"].get(CellType.Regular.value)):
         said.append(
             f"{free} of the {kept} operations of the would-be regular cell have no parameters, a sign of collapse: "
-            "shortcuts learn faster than convolutions. Try warmup_epochs, skip_dropout, skip_limit or perturb of "
-            "search.stabilize."
+            "shortcuts learn faster than convolutions. Remedies: the settings of search.stabilize."
         )
     return said
 

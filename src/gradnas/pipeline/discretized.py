@@ -55,7 +55,8 @@ def _rows(cell: Cell, chosen: CellDesc) -> list[list[float]] | None:
                 continue
             kept = [name for name, inputs in left if inputs == edge.input_ids and name in edge.op.names]
             left = [pair for pair in left if not (pair[1] == edge.input_ids and pair[0] in kept)]
-            rows.append([float(name in kept) for name in edge.op.names])
+            row = [float(name in kept) for name in edge.op.names]
+            rows.append(row if edge.op.partial == 1 else [*row, float(bool(kept))])
         if left:
             return None
     return rows

@@ -95,8 +95,15 @@ class Experiment:
             desc = self.strategy.supergraph(self.space.build())
             supergraph = Model(desc, droppath=False, affine=False, registry=registry)
             waits = warmup_epochs(self.conf.search.stabilize, self.strategy, self.conf.search.epochs)
+            adversary = self.conf.search.stabilize.perturb == "adversarial"
             epochs = equal_budget_epochs(
-                supergraph, searcher.members(self.space), self.strategy, search_epochs, registry, warmup_epochs=waits
+                supergraph,
+                searcher.members(self.space),
+                self.strategy,
+                search_epochs,
+                registry,
+                warmup_epochs=waits,
+                extra=2.0 * self.conf.search.stabilize.perturb_steps if adversary else 0.0,
             )
             searcher.strategy = replace(strategy, epochs=epochs)
         found = searcher.search(self.conf.search, self.space)

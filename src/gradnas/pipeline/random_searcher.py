@@ -74,6 +74,7 @@ def equal_budget_epochs(
     registry: OpRegistry,
     *,
     warmup_epochs: int = 0,
+    extra: float = 0.0,
 ) -> int:
     """Epochs that each random member may train for, all of them together at the multiply-adds of a search.
 
@@ -86,11 +87,14 @@ def equal_budget_epochs(
         epochs: Of the search.
         registry: Where op names are looked up.
         warmup_epochs: Those of the epochs in which only weights learn.
+        extra: Forward passes of a step that the method itself does not take, backward ones counted as above.
     """
     shape = supergraph.desc.conf_model_desc.dataset.image_shape
     step = strategy.forward_equivalents(_most_candidates(supergraph))
     waits = min(warmup_epochs, epochs)
-    search = count_macs(supergraph, shape) * (step * (epochs - waits) + min(3.0, step) * waits)
+    weights_alone = min(3.0, 0.6 * step) if strategy.bilevel else step
+    passes = (step + extra) * (epochs - waits) + (weights_alone + extra) * waits
+    search = count_macs(supergraph, shape) * passes
     one_epoch = sum(3.0 * count_macs(Model(desc, registry=registry), shape) for desc in members)
     return max(1, int(search / one_epoch))
 

@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import torch
 
+from gradnas.arch import DARTS_PRIMITIVES, ModelDesc
 from gradnas.config import PhaseConf, SearchConf
 from gradnas.data import BatchPlan, stratified_split
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.experiment import Experiment
 from gradnas.pipeline.search_plan import check_graph, check_monitor, check_penalty, search_schedule, warmup_epochs
+from gradnas.pipeline.stabilizer import NO_SKIPS
 from gradnas.spaces import with_changes
 from gradnas.strategies import MetaOptimizer, StabilizeConf
+from gradnas.strategies.perturbation import SKIP
 from gradnas.training import create_optimizer
 
 
@@ -38,7 +41,7 @@ def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
             check_penalty(conf.search, strategy)
             if conf.search.cuda_graph:
                 check_graph(strategy, context.device.type, conf.search.stabilize)
-            strategy.supergraph(space.build())
+            _check_candidates(strategy.supergraph(space.build()), conf.search)
             strategy.check_weight_optimizer(create_optimizer(conf.search.optimizer, [torch.zeros(1)]))
             check_monitor(conf.search.stabilize, strategy, "validation" in sizes)
             waits = warmup_epochs(conf.search.stabilize, strategy, conf.search.epochs)
@@ -54,6 +57,19 @@ def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
             with_changes(space.settings, channels=large.channels, cells=large.cells, aux_weight=large.aux_weight)
         )
         _check_batches(conf.retrain, _sizes(conf.retrain, context), context, "retrain")
+
+
+def _check_candidates(desc: ModelDesc, conf: SearchConf) -> None:
+    """Refuse a supergraph in which nothing can be chosen, or a remedy against skips that it does not have."""
+    ops = [op for _, top in desc.top_ops() for _, op in top.all_ops()]
+    listed = [op.params.get("primitives", DARTS_PRIMITIVES if op.name == "mixed_op" else ()) for op in ops]
+    candidates = {name for names in listed if isinstance(names, tuple) for name in names}
+    if not candidates:
+        raise ValueError("the space has no edge with a choice between candidates: there is nothing to search.")
+    if conf.stabilize.skip_dropout > 0 and SKIP not in candidates:
+        raise ValueError(NO_SKIPS)
+    if conf.stabilize.skip_limit != "none" and SKIP not in candidates:
+        raise ValueError(f"no candidate of the space is {SKIP!r}: skip_limit has no effect. Set it to 'none'.")
 
 
 def _check_batches(conf: PhaseConf, sizes: dict[str, int], context: RunContext, phase: str) -> None:

@@ -1,6 +1,6 @@
 """Carries out what :class:`gradnas.strategies.StabilizeConf` asks for, in an :class:`ArchTrainer`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradnas.foundation.seeds import generator
-from gradnas.strategies.early_stop import eigenvalue_rise, too_many_skips
+from gradnas.strategies.early_stop import eigenvalue_rise, last_within, too_many_skips
 from gradnas.strategies.perturbation import (
     SKIP,
     Tables,
@@ -19,7 +19,9 @@ from gradnas.strategies.perturbation import (
     skips_dropped,
 )
 from gradnas.strategies.stabilize import StabilizeConf
-from gradnas.supergraph import Model
+from gradnas.supergraph import Cell, Model
+
+NO_SKIPS = "no edge that keeps the map has the candidate 'skip_connect': skip_dropout has no effect. Set it to 0."
 
 
 class MixingNoise:
@@ -30,13 +32,18 @@ class MixingNoise:
         model: The supergraph.
         seed: Of the noise.
         epochs: Of the search.
+        warmup_epochs: Those of them in which only weights learn.
+
+    Raises:
+        ValueError: For dropout on skips in a model without any.
     """
 
-    def __init__(self, conf: StabilizeConf, model: Model, seed: int, epochs: int) -> None:
-        self._conf, self._model, self._seed, self._epochs = conf, model, seed, epochs
-        self._skips = [
-            _position(cell.mixed_ops()[0].names) if cell.mixed_ops() else None for cell in model.typed_cells()
-        ]
+    def __init__(self, conf: StabilizeConf, model: Model, seed: int, epochs: int, warmup_epochs: int = 0) -> None:
+        self._conf, self._model, self._seed = conf, model, seed
+        self._epochs, self._warmup = epochs, warmup_epochs
+        self._skips = [_skips(cell) for cell in model.typed_cells()]
+        if conf.skip_dropout > 0 and not any(places is not None and bool(places.any()) for places in self._skips):
+            raise ValueError(NO_SKIPS)
         self._epoch = self._step = 0
 
     def at(self, epoch: int, step: int) -> None:
@@ -48,7 +55,7 @@ class MixingNoise:
         if self._conf.skip_dropout == 0:
             return mixing
         tables = self._model.mixing_weights() if mixing is None else mixing
-        rate = skip_rate_at(self._conf.skip_dropout, self._epoch, self._epochs)
+        rate = skip_rate_at(self._conf.skip_dropout, self._epoch, self._epochs, self._warmup)
         return skips_dropped(tables, self._skips, rate, generator(self._seed, f"skips.{purpose}", self._step))
 
     def for_weights(self, loss: Callable[[Tables], Tensor]) -> Tables | None:
@@ -59,14 +66,46 @@ class MixingNoise:
         """
         mixing: Tables | None = None
         if self._conf.perturb != "none":
-            mixing = self._model.mixing_weights()
-            radius = radius_at(self._conf.perturb_radius, self._epoch, self._epochs)
-            draws = generator(self._seed, "perturbation", self._step)
-            if self._conf.perturb == "random":
-                mixing = randomly_perturbed(mixing, radius, draws)
-            else:
-                mixing = adversarially_perturbed(mixing, radius, draws, loss, steps=self._conf.perturb_steps)
+            mixing = self._perturbed(self._model.mixing_weights(), loss)
         return self.without_skips(mixing, "weights")
+
+    def _perturbed(self, mixing: Tables, loss: Callable[[Tables], Tensor]) -> Tables:
+        """Candidates against each other on each edge; factors of edges, and what passes by, stay as they are."""
+        own = _each_once(self._model, mixing, _of_edges)
+
+        def complete(tables: Tables) -> Tables:
+            return _each_once(self._model, tables, lambda cell, table: cell.complete(table))
+
+        radius = radius_at(self._conf.perturb_radius, self._epoch, self._epochs)
+        draws = generator(self._seed, "perturbation", self._step)
+        if self._conf.perturb == "random":
+            return complete(randomly_perturbed(own, radius, draws))
+        steps = self._conf.perturb_steps
+        return complete(adversarially_perturbed(own, radius, draws, lambda tables: loss(complete(tables)), steps=steps))
+
+
+def _of_edges(cell: Cell, table: Tensor) -> Tensor:
+    """The weights of the candidates of each edge by itself: what :meth:`Cell.complete` starts from."""
+    factors = cell.edge_factors()
+    own = table[:, : len(cell.mixed_ops()[0].names)]
+    return own if factors is None else own / factors.unsqueeze(1)
+
+
+def _each_once(model: Model, tables: Tables, change: Callable[[Cell, Tensor], Tensor]) -> Tables:
+    """Tables changed, each once: cells of one type still share theirs."""
+    known: dict[int, Tensor] = {}
+    for cell, table in zip(model.typed_cells(), tables, strict=True):
+        if table is not None and id(table) not in known:
+            known[id(table)] = change(cell, table)
+    return [None if table is None else known[id(table)] for table in tables]
+
+
+def _skips(cell: Cell) -> Tensor | None:
+    """Where the skips are that keep the map, (E, N); those that halve it have weights of their own."""
+    ops = cell.mixed_ops()
+    if not ops:
+        return None
+    return torch.tensor([[name == SKIP and op.desc.stride == 1 for name in op.names] for op in ops])
 
 
 @dataclass(frozen=True)
@@ -75,12 +114,12 @@ class Verdict:
 
     Args:
         reason: In words.
-        back_to: The epoch whose architecture should be returned.
+        back_to: The epoch whose architecture should be returned; None when there is none.
         stop: Whether to stop there, or to warn only.
     """
 
     reason: str
-    back_to: int
+    back_to: int | None
     stop: bool
 
 
@@ -128,12 +167,15 @@ class EarlyStop:
                 f"mean by more than a factor {1 / conf.eigenvalue_ratio:.2f} in {conf.eigenvalue_lag} epochs"
             )
             verdicts.append(Verdict(reason, first + risen, conf.eigenvalue == "stop"))
-        kept = None
-        if conf.skip_limit != "none":
-            kept = too_many_skips(self._skips, most=conf.max_skips, earliest=conf.skip_limit_from)
-        if kept is not None:
+        if conf.skip_limit != "none" and too_many_skips(
+            self._skips, most=conf.max_skips, earliest=conf.skip_limit_from
+        ):
+            within = last_within(self._skips, conf.max_skips)
             reason = f"the regular cell has {skips} skip connections, more than {conf.max_skips}"
-            verdicts.append(Verdict(reason, first + kept, conf.skip_limit == "stop"))
+            if within is None:
+                reason += ", as in every epoch before: there is no architecture within the limit to go back to"
+            back_to = None if within is None else first + within
+            verdicts.append(Verdict(reason, back_to, conf.skip_limit == "stop" and within is not None))
         self._forget(epoch)
         return verdicts
 
@@ -171,7 +213,3 @@ def put_back(model: Model, learnt: Mapping[str, Tensor]) -> None:
         value.copy_(learnt[name])
     for op in model.mixed_ops():
         op.compute_only([True] * len(op.names))
-
-
-def _position(names: Sequence[str]) -> int | None:
-    return names.index(SKIP) if SKIP in names else None

@@ -61,7 +61,8 @@ def render_report(run: RunFolder) -> str:
     problems = list(run.problems)
     confusion = read_confusion(run.summary, problems)
     confusion_scene = confusion.scene() if confusion is not None else None
-    mixture_charts = [chart(run.mixtures) for chart in (entropy_chart, skips_chart, drop_chart, eigenvalue_chart)]
+    epochs = tuple(record for record in run.mixtures if record.returned is None)
+    mixture_charts = [chart(epochs) for chart in (entropy_chart, skips_chart, drop_chart, eigenvalue_chart)]
     experts = expert_histories(run.mixtures)
     network = run.full if run.full is not None else run.found
     same_cells = _wirings(network) == _wirings(run.found)  # then the drawings show the shapes of the retrained network

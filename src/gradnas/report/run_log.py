@@ -64,8 +64,9 @@ class MixtureRecord:
     """One line of ``alphas.jsonl``. ``entropy`` is the mean over the edges in nats; None where a value is missing.
 
     ``gap`` is the mean lead of the first candidate over the second in shares of an edge, ``drop`` what discretization
-    costs in points of validation accuracy, ``diagnosis`` what the search said about itself, ``returned`` the epoch
-    whose architecture an early stop returned. ``forecasts`` has the cell types of which the strategy says more.
+    costs in points of validation accuracy, ``diagnosis`` what the search said against itself. A record with
+    ``returned`` comes last and tells of the epoch whose architecture an early stop returned. ``forecasts`` has the cell
+    types of which the strategy says more.
     """
 
     epoch: int
@@ -146,9 +147,7 @@ def read_mixtures(path: Path, problems: list[str]) -> tuple[MixtureRecord, ...]:
                 drop=number(member(value, "discretization_drop")),
                 eigenvalue=number(member(value, "eigenvalue")),
                 diagnosis=names(member(value, "diagnosis")) or (),
-                returned=None
-                if (back := number(member(member(value, "stop"), "returned_epoch"))) is None
-                else int(back),
+                returned=None if (back := number(member(value, "returned_epoch"))) is None else int(back),
             )
         )
     _report(damage, problems)

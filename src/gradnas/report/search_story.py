@@ -13,7 +13,8 @@ PARAMETER_FREE_WARNING = 0.75
 
 def search_story(run: RunFolder) -> tuple[str, ...]:
     """Sentences on the search; none without ``alphas.jsonl`` and ``arch.json``."""
-    sentences = _entropy_sentences(run.mixtures) + _cost_sentences(run.mixtures) + _settling_sentences(run.mixtures)
+    epochs = tuple(record for record in run.mixtures if record.returned is None)
+    sentences = _entropy_sentences(epochs) + _cost_sentences(run.mixtures) + _settling_sentences(epochs)
     cell = run.found.first_cell(CellType.Regular) if run.found is not None else None
     if cell is not None:
         sentences += _cell_sentences(cell)

@@ -10,9 +10,13 @@ from gradnas.strategies.didarts import DiDarts as DiDarts
 from gradnas.strategies.drnas import DrNas as DrNas
 from gradnas.strategies.fair_darts import FairDarts as FairDarts
 from gradnas.strategies.gdas import Gdas as Gdas
+from gradnas.strategies.gradient import AdamStrategy as AdamStrategy
 from gradnas.strategies.gradient import GradientStrategy as GradientStrategy
 from gradnas.strategies.pc_darts import PcDarts as PcDarts
 from gradnas.strategies.random_search import RandomSearch as RandomSearch
+from gradnas.strategies.sampling import SampledRule as SampledRule
+from gradnas.strategies.sampling import Temperature as Temperature
+from gradnas.strategies.sampling import gumbel_like as gumbel_like
 from gradnas.strategies.snas import Snas as Snas
 from gradnas.strategies.stabilize import StabilizeConf as StabilizeConf
 from gradnas.strategies.xnas import Xnas as Xnas

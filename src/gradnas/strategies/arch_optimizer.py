@@ -1,13 +1,12 @@
 """What all strategies that follow a gradient share: the optimizer of the architecture parameters, watched for NaNs."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from gradnas.foundation.optimizers import load_optimizer_state, optimizer_state
 from gradnas.supergraph import Model
@@ -56,7 +55,7 @@ class ArchOptimizer:
         bad = int(self._first_bad_step)
         if bad >= 0:
             raise FloatingPointError(
-                f"the architecture gradient was not finite at step {bad} of this search (counted from 0). "
+                f"the architecture gradient was not finite at architecture step {bad} of this search (counted from 0). "
                 "Lower the learning rate of the weights, or look for NaNs in the data."
             )
 
@@ -68,24 +67,4 @@ class ArchOptimizer:
         """Restore :meth:`state_dict`."""
         load_optimizer_state(self.optimizer, self._names, state["optimizer"])
         self._steps.fill_(int(state["steps"]))
-
-
-def check_rates(lr: float, weight_decay: float) -> None:
-    """ValueError unless both are at least 0 and finite."""
-    if not (math.isfinite(lr) and lr >= 0):
-        raise ValueError(f"lr must be at least 0 and finite, got {lr}.")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}.")
-
-
-def checked_betas(betas: Sequence[float]) -> tuple[float, float]:
-    """Adam's decay rates. ValueError unless they are two numbers of at least 0 and below 1."""
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas must be two numbers of at least 0 and below 1, got {betas}.")
-    return float(betas[0]), float(betas[1])
-
-
-def adam(parameters: Sequence[Parameter], lr: float, betas: tuple[float, float], weight_decay: float) -> Adam:
-    """Adam with L2 decay added to the gradient, as the released searches use it."""
-    on_gpu = parameters[0].device.type == "cuda"
-    return Adam(parameters, lr=lr, betas=betas, weight_decay=weight_decay, capturable=on_gpu)
+        self._first_bad_step.fill_(-1)

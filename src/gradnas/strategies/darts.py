@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from gradnas.strategies.arch_optimizer import NOTHING_TO_LEARN, adam, check_rates, checked_betas
+from gradnas.strategies.arch_optimizer import NOTHING_TO_LEARN
 from gradnas.strategies.base import Batch, BatchLoss, LossFn, SearchSchedule
-from gradnas.strategies.gradient import GradientStrategy, batch_gradient
+from gradnas.strategies.gradient import AdamStrategy, batch_gradient
 from gradnas.strategies.unrolled import Gradient, SgdStep, unrolled_gradient
 from gradnas.supergraph import ArchModule, Model, Softmax, fixed, same_random_draws, untouched_statistics
 
 
-class Darts(GradientStrategy):
+class Darts(AdamStrategy):
     """First- or second-order DARTS.
 
     Args:
@@ -51,14 +51,12 @@ class Darts(GradientStrategy):
         weight_decay: float = 1e-3,
         epsilon_scale: float = 0.01,
     ) -> None:
-        super().__init__(Softmax())
+        super().__init__(Softmax(), lr, betas, weight_decay)
         if order not in (1, 2):
             raise ValueError(f"order must be 1 or 2, got {order!r}.")
-        check_rates(lr, weight_decay)
         if not (math.isfinite(epsilon_scale) and epsilon_scale > 0):
             raise ValueError(f"epsilon_scale must be positive and finite, got {epsilon_scale}.")
-        self.order, self.lr, self.betas = order, lr, checked_betas(betas)
-        self.weight_decay, self.epsilon_scale = weight_decay, epsilon_scale
+        self.order, self.epsilon_scale = order, epsilon_scale
 
     def forward_equivalents(self, n_candidates: int) -> float:
         # order 2: 5 forward, 3 full and 2 alpha backward.
@@ -68,9 +66,6 @@ class Darts(GradientStrategy):
     def capturable(self) -> bool:
         """Order 1 only: order 2 puts the state of random generators back, which a graph cannot."""
         return self.order == 1
-
-    def create_optimizer(self, alphas: list[Parameter]) -> Optimizer:
-        return adam(alphas, self.lr, self.betas, self.weight_decay)
 
     def check_weight_optimizer(self, optimizer: Optimizer) -> None:
         """Order 2 unrolls plain SGD only. ValueError."""

@@ -15,7 +15,6 @@ import math
 from torch.nn import Parameter
 from torch.optim import SGD, Optimizer
 
-from gradnas.strategies.arch_optimizer import check_rates
 from gradnas.strategies.gradient import GradientStrategy
 from gradnas.supergraph import Softmax
 
@@ -36,7 +35,9 @@ class DiDarts(GradientStrategy):
 
     def __init__(self, *, lr: float = 0.025, momentum: float = 0.9, weight_decay: float = 3e-4) -> None:
         super().__init__(Softmax())
-        check_rates(lr, weight_decay)
+        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be at least 0 and finite, got {value}.")
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {momentum}.")
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay

@@ -8,8 +8,10 @@ Implements: Chen, Wang, Cheng, Tang, Hsieh: DrNAS (ICLR 2021), equations 3-5:
 
 First order and bilevel. One draw per edge of a cell type and pass, all edges of a type in one call.
 Deviations: edges are ranked by the mean of the distribution, beta / beta_0; the released code ranks by softmax(alpha),
-``ranking="softmax"`` here. The progressive schedule (partial channels that widen, pruning between stages) is not part
-of it. beta is kept at 1e-3 or above. Evaluation uses the mean. Reference test: ``tests/strategies/test_drnas.py``.
+``ranking="softmax"`` here. The progressive schedule (36 channels, 20 cells, widening partial channels, pruning
+between stages) is not part of it. The released code has L2 decay of alpha in place of the divergence by default, and
+pools without batch norm. beta is kept at 1e-3 or above, where nothing pulls a candidate back. Evaluation uses the mean.
+Reference test: ``tests/strategies/test_drnas.py``.
 """
 
 import math
@@ -18,12 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
-from torch.nn import Parameter
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
-from gradnas.strategies.arch_optimizer import adam, check_rates, checked_betas
-from gradnas.strategies.gradient import GradientStrategy
+from gradnas.strategies.gradient import AdamStrategy
 from gradnas.strategies.sampling import SampledRule
 
 SMALLEST = 1e-3  # concentration: below it a sample is one-hot to the last bit, and its derivative not a number
@@ -68,7 +67,7 @@ class DirichletSample(SampledRule):
         return self.evaluation_weights(alphas_EN) if self.ranking == "mean" else alphas_EN.softmax(dim=1)
 
 
-class DrNas(GradientStrategy):
+class DrNas(AdamStrategy):
     """DrNAS: mixing weights drawn from a learnt Dirichlet distribution, without the progressive schedule.
 
     The paper's spaces have no candidate ``none``.
@@ -95,15 +94,10 @@ class DrNas(GradientStrategy):
         kl: float = 1e-3,
         ranking: str = "mean",
     ) -> None:
-        super().__init__(DirichletSample(ranking))
-        self.lr, self.betas, self.weight_decay = lr, checked_betas(betas), weight_decay
-        check_rates(lr, weight_decay)
+        super().__init__(DirichletSample(ranking), lr, betas, weight_decay)
         if not (math.isfinite(kl) and kl >= 0):
             raise ValueError(f"kl must be at least 0 and finite, got {kl}.")
         self.kl, self.ranking = kl, ranking
-
-    def create_optimizer(self, alphas: list[Parameter]) -> Optimizer:
-        return adam(alphas, self.lr, self.betas, self.weight_decay)
 
     def warmup_epochs(self, epochs: int) -> int:
         """Two epochs in five: 10 of 25, as published."""

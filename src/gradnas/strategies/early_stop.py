@@ -31,21 +31,20 @@ def eigenvalue_rise(
     return last - lag if earlier / recent < ratio else None
 
 
-def too_many_skips(counts: Sequence[int], *, most: int = 1, earliest: int = 10) -> int | None:
-    """The epoch to go back to, when the cell of the last epoch has too many skips; else None.
+def too_many_skips(counts: Sequence[int], *, most: int = 1, earliest: int = 10) -> bool:
+    """Whether the cell of the last epoch has too many skips.
 
     Args:
         counts: Skip connections in the discretized regular cell after each epoch.
         most: How many are allowed.
         earliest: Epochs that run in any case.
-
-    Returns:
-        The last epoch with at most that many; None when the limit is kept, or no epoch ever kept it.
     """
-    if len(counts) < earliest or not counts or counts[-1] <= most:
-        return None
-    kept = [epoch for epoch, count in enumerate(counts) if count <= most]
-    return kept[-1] if kept else None
+    return len(counts) >= max(earliest, 1) and counts[-1] > most
+
+
+def last_within(counts: Sequence[int], most: int) -> int | None:
+    """The last epoch with at most so many skips, the one to go back to; None when no epoch had so few."""
+    return next((epoch for epoch in range(len(counts) - 1, -1, -1) if counts[epoch] <= most), None)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

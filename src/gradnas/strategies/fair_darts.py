@@ -4,8 +4,8 @@ Implements: Chu, Zhou, Zhang, Li: Fair DARTS (ECCV 2020), equations 3-5:
 
     W = sigmoid(alpha),   L_val + w01 L01,   L01 = -mean over all alphas of (sigmoid(alpha) - 0.5)²
 
-The zero-one loss pushes gates to 0 or 1. First-order DARTS otherwise, with the settings of the released code: Adam 3e-3,
-betas (0.9, 0.999), L2 decay 1e-3, all alphas 0 at the start.
+The zero-one loss pushes gates to 0 or 1. First-order DARTS otherwise, with the settings of the released code: Adam
+3e-3, betas (0.9, 0.999), L2 decay 1e-3, all alphas 0 at the start.
 Deviations: every node keeps its strongest edges, as in DARTS, whatever their gates; the paper also drops candidates
 whose gate is below 0.85. The paper's space has no ``none``, which a closed gate replaces; where a space has it, it is
 one gate more that changes nothing. Reference test: ``tests/strategies/test_fair_darts.py``.
@@ -16,11 +16,9 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
 
 from gradnas.ops.arch_params import ArchParam
-from gradnas.strategies.arch_optimizer import adam, check_rates, checked_betas
-from gradnas.strategies.gradient import GradientStrategy
+from gradnas.strategies.gradient import AdamStrategy
 from gradnas.supergraph import MixingRule
 
 
@@ -38,7 +36,7 @@ class Sigmoid(MixingRule):
         return alphas_EN.sigmoid()
 
 
-class FairDarts(GradientStrategy):
+class FairDarts(AdamStrategy):
     """FairDARTS: a gate for each candidate, so that they do not compete.
 
     Args:
@@ -61,15 +59,10 @@ class FairDarts(GradientStrategy):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 1e-3,
     ) -> None:
-        super().__init__(Sigmoid())
+        super().__init__(Sigmoid(), lr, betas, weight_decay)
         if not (math.isfinite(zero_one) and zero_one >= 0):
             raise ValueError(f"zero_one must be at least 0 and finite, got {zero_one}.")
-        check_rates(lr, weight_decay)
-        self.zero_one, self.lr, self.betas = zero_one, lr, checked_betas(betas)
-        self.weight_decay = weight_decay
-
-    def create_optimizer(self, alphas: list[Parameter]) -> Optimizer:
-        return adam(alphas, self.lr, self.betas, self.weight_decay)
+        self.zero_one = zero_one
 
     def penalty(self) -> Tensor | None:
         if self.zero_one == 0:

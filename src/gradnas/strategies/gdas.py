@@ -12,26 +12,19 @@ Deviations: the searched (not the fixed) reduction cell. Evaluation computes the
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
-from torch.optim import Optimizer
 
-from gradnas.strategies.arch_optimizer import adam, check_rates, checked_betas
-from gradnas.strategies.gradient import GradientStrategy
-from gradnas.strategies.sampling import SampledRule, Temperature, gumbel_like
+from gradnas.strategies.gradient import AnnealedStrategy
+from gradnas.strategies.sampling import Temperature, TemperedRule, gumbel_like
 
 
-class HardGumbel(SampledRule):
+class HardGumbel(TemperedRule):
     """A sample of one candidate per edge in the forward pass, with the gradient of its relaxation."""
 
     sparse: ClassVar[bool] = True
-
-    def __init__(self, temperature: float = 1.0) -> None:
-        super().__init__()
-        self.temperature = temperature
 
     def weights(self, alphas_EN: Tensor) -> Tensor:
         relaxed = ((alphas_EN + gumbel_like(alphas_EN, self.draws)) / self.temperature).softmax(dim=1)
@@ -49,7 +42,7 @@ def _one_hot(values_EN: Tensor) -> Tensor:
     return torch.zeros_like(values_EN).scatter_(1, values_EN.detach().argmax(dim=1, keepdim=True), 1.0)
 
 
-class Gdas(GradientStrategy):
+class Gdas(AnnealedStrategy):
     """GDAS: one sampled candidate per edge and pass, the others are not computed.
 
     Args:
@@ -72,24 +65,9 @@ class Gdas(GradientStrategy):
         weight_decay: float = 1e-3,
         temperature: Sequence[float] = (10.0, 0.1),
     ) -> None:
-        self.lr, self.betas, self.weight_decay = lr, checked_betas(betas), weight_decay
-        check_rates(lr, weight_decay)
-        self._temperatures = Temperature(temperature)
+        super().__init__(HardGumbel(), Temperature(temperature), lr, betas, weight_decay)
         self.temperature = tuple(temperature)
-        self._gumbel = HardGumbel(self._temperatures.first)
-        super().__init__(self._gumbel)
 
     def forward_equivalents(self, n_candidates: int) -> float:
         """That of DARTS on one candidate of each edge."""
         return super().forward_equivalents(n_candidates) / n_candidates
-
-    def create_optimizer(self, alphas: list[Parameter]) -> Optimizer:
-        return adam(alphas, self.lr, self.betas, self.weight_decay)
-
-    def new_epoch(self, epoch: int) -> None:
-        """Set the temperature of this epoch."""
-        self._gumbel.temperature = self._temperatures.at(epoch, self.epochs())
-
-    def describe(self) -> dict[str, Any]:
-        """The temperature of the epoch."""
-        return {"temperature": self._gumbel.temperature}

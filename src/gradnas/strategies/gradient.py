@@ -5,6 +5,7 @@ methods take that of the training loss from the weight step's own backward pass,
 """
 
 import inspect
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
 from gradnas.strategies.arch_optimizer import ArchOptimizer, learnt_parameters
 from gradnas.strategies.base import Batch, BatchLoss, MetaOptimizer, SearchSchedule
-from gradnas.strategies.sampling import SampledRule
+from gradnas.strategies.sampling import SampledRule, Temperature, TemperedRule
 from gradnas.supergraph import MixingRule, Model, batch_norms, fixed, untouched_statistics
 
 
@@ -138,6 +139,61 @@ class GradientStrategy(MetaOptimizer):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._learner.load_state_dict(state)
         self._weight_steps = int(state["weight_steps"])
+
+
+class AdamStrategy(GradientStrategy):
+    """Base of the methods that learn by Adam with L2 decay added to the gradient, at a constant rate.
+
+    Args:
+        rule: Turns the architecture parameters into mixing weights.
+        lr: Rate.
+        betas: Decay rates of the moments.
+        weight_decay: L2 factor.
+
+    Raises:
+        ValueError: For a setting outside its range.
+    """
+
+    def __init__(self, rule: MixingRule, lr: float, betas: Sequence[float], weight_decay: float) -> None:
+        super().__init__(rule)
+        if not (math.isfinite(lr) and lr >= 0):
+            raise ValueError(f"lr must be at least 0 and finite, got {lr}.")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be two numbers of at least 0 and below 1, got {betas}.")
+        if not (math.isfinite(weight_decay) and weight_decay >= 0):
+            raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}.")
+        self.lr, self.betas, self.weight_decay = lr, (float(betas[0]), float(betas[1])), weight_decay
+
+    def create_optimizer(self, alphas: list[Parameter]) -> Optimizer:
+        on_gpu = alphas[0].device.type == "cuda"
+        return Adam(alphas, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, capturable=on_gpu)
+
+
+class AnnealedStrategy(AdamStrategy):
+    """Base of the methods whose rule has a temperature that changes from epoch to epoch.
+
+    Args:
+        rule: Has a ``temperature``.
+        temperatures: Of each epoch.
+        lr: As for :class:`AdamStrategy`.
+        betas: Likewise.
+        weight_decay: Likewise.
+    """
+
+    def __init__(
+        self, rule: TemperedRule, temperatures: Temperature, lr: float, betas: Sequence[float], weight_decay: float
+    ) -> None:
+        super().__init__(rule, lr, betas, weight_decay)
+        self._tempered, self._temperatures = rule, temperatures
+        rule.temperature = temperatures.first
+
+    def new_epoch(self, epoch: int) -> None:
+        """Set the temperature of this epoch."""
+        self._tempered.temperature = self._temperatures.at(epoch, self.epochs())
+
+    def describe(self) -> dict[str, Any]:
+        """The temperature of the epoch."""
+        return {"temperature": self._tempered.temperature}
 
 
 def batch_gradient(

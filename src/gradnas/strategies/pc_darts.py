@@ -22,9 +22,8 @@ from gradnas.arch import ModelDesc, OpDesc
 from gradnas.arch.shapes import check_count
 from gradnas.ops import ArchParams
 from gradnas.ops.arch_params import ArchParam
-from gradnas.strategies.arch_optimizer import adam, check_rates, checked_betas
 from gradnas.strategies.base import BatchLoss, SearchSchedule
-from gradnas.strategies.gradient import GradientStrategy
+from gradnas.strategies.gradient import AdamStrategy
 from gradnas.supergraph import Model, Softmax
 from gradnas.supergraph.mixing import INITIAL_SCALE, entry
 from gradnas.supergraph.partial import partial_of
@@ -59,7 +58,7 @@ class EdgeNormalized(Softmax):
         return {**super().record(edges), "betas": betas}
 
 
-class PcDarts(GradientStrategy):
+class PcDarts(AdamStrategy):
     """PC-DARTS: candidates see a part of the channels, and the edges of a node are weighed.
 
     Args:
@@ -82,10 +81,8 @@ class PcDarts(GradientStrategy):
         betas: tuple[float, float] = (0.5, 0.999),
         weight_decay: float = 1e-3,
     ) -> None:
-        super().__init__(EdgeNormalized())
+        super().__init__(EdgeNormalized(), lr, betas, weight_decay)
         self.partial = check_count(partial, "partial (channels are divided by it)")
-        self.lr, self.betas, self.weight_decay = lr, checked_betas(betas), weight_decay
-        check_rates(lr, weight_decay)
 
     def supergraph(self, desc: ModelDesc) -> ModelDesc:
         """The description with partial channels on every edge that holds a choice.
@@ -106,9 +103,6 @@ class PcDarts(GradientStrategy):
     def warmup_epochs(self, epochs: int) -> int:
         """Three epochs in ten: 15 of 50, as published."""
         return epochs * 3 // 10
-
-    def create_optimizer(self, alphas: list[Parameter]) -> Optimizer:
-        return adam(alphas, self.lr, self.betas, self.weight_decay)
 
     def prepare(
         self,

@@ -2,10 +2,12 @@
 
 Sources: Chen and Hsieh, Stabilizing Differentiable Architecture Search via Perturbation-based Regularization (SDARTS,
 ICML 2020), equations 5-8: weights are trained at the worst, or a random, mixture within a radius epsilon around the
-present one, here in the mixing weights, as in the released code; Chen et al., Progressive DARTS (ICCV 2019), section
-3.3: dropout on skip connections, whose rate falls during the search.
-Deviations: weights that are exactly 0 (fallen, not sampled) stay 0. A skip is dropped for the whole batch, per edge and
-cell, instead of entry by entry: the expectation is the same and nothing more is computed.
+present one, here in the mixing weights of each edge, as in the released code; Chen et al., Progressive DARTS (ICCV
+2019), section 3.3: dropout on skip connections that keep the map, whose rate falls during the search.
+Deviations: weights that are exactly 0 (fallen, not sampled) stay 0. The adversary sees training-mode statistics and is
+always used, also where its last step has not raised the loss. A single-level method learns its architecture at the
+moved mixture, by the gradient of the present one. A skip is dropped for the whole batch, per edge and cell, instead of
+entry by entry: the expectation is the same and nothing more is computed.
 Everything acts on tables that are handed to :meth:`Model.forward`, so there is nothing to undo.
 Reference test: ``tests/strategies/test_perturbation.py``.
 Shape suffixes: E edges, N candidates.
@@ -25,14 +27,20 @@ SKIP = "skip_connect"
 
 
 def radius_at(radius: float, epoch: int, epochs: int) -> float:
-    """Epsilon of an epoch: grows linearly from 0.03 towards ``radius``, as released."""
+    """Epsilon of an epoch: grows linearly from 0.03 in the first to ``radius`` in the last."""
     first = min(SMALLEST_RADIUS, radius)
-    return first + (radius - first) * epoch / max(1, epochs)
+    return first + (radius - first) * epoch / max(1, epochs - 1)
 
 
-def skip_rate_at(rate: float, epoch: int, epochs: int) -> float:
-    """Dropout rate of an epoch: falls exponentially, by a factor e for each fifth of the search, as released."""
-    return rate * math.exp(-5.0 * epoch / max(1, epochs))
+def skip_rate_at(rate: float, epoch: int, epochs: int, warmup_epochs: int = 0) -> float:
+    """Dropout rate of an epoch, as released for 25 epochs.
+
+    While only weights learn it falls linearly, as if to 0 in the last epoch of the search. Then it starts from the full
+    rate and falls exponentially, by a factor e for each fifth of the search.
+    """
+    if epoch < warmup_epochs:
+        return rate * (epochs - epoch - 1) / epochs
+    return rate * math.exp(-5.0 * (epoch - warmup_epochs) / max(1, epochs))
 
 
 def randomly_perturbed(mixing: Tables, radius: float, draws: torch.Generator) -> list[Tensor | None]:
@@ -68,29 +76,33 @@ def adversarially_perturbed(
             break
         slopes = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
         ascent = 2.0 * radius / steps
-        changes = [(c + ascent * slope.sign()).clamp(-radius, radius) for c, slope in zip(changes, slopes, strict=True)]
+        changes = [
+            (leaf.detach() - table.detach() + ascent * slope.sign()).clamp(-radius, radius)
+            for leaf, table, slope in zip(leaves, tables, slopes, strict=True)
+        ]
     return _all_moved(mixing, changes)
 
 
 def skips_dropped(
-    mixing: Tables, skips: Sequence[int | None], rate: float, draws: torch.Generator
+    mixing: Tables, skips: Sequence[Tensor | None], rate: float, draws: torch.Generator
 ) -> list[Tensor | None]:
     """The skip of each edge of each cell left out with this probability, and divided by the rest otherwise.
 
     Args:
-        mixing: Tables of shape (E, N), or (E, B, N).
-        skips: Position of the skip connection among the candidates of each cell; None where there is none.
+        mixing: Tables of shape (E, N), or (E, B, N), with a column more where channels pass by.
+        skips: Where the skip connections of each cell are, bool of shape (E, N) on the CPU; None for a cell without a
+            choice.
         rate: Probability, below 1.
         draws: A generator on the CPU.
     """
     out: list[Tensor | None] = []
-    for table, k in zip(mixing, skips, strict=True):
-        if table is None or k is None:
+    for table, places in zip(mixing, skips, strict=True):
+        if table is None or places is None:
             out.append(table)
             continue
-        kept = torch.rand(len(table), generator=draws) >= rate
-        factors = torch.ones(len(table), table.shape[-1])
-        factors[:, k] = kept / (1.0 - rate)
+        kept = torch.rand(len(places), 1, generator=draws) >= rate
+        factors = torch.ones(len(places), table.shape[-1])
+        factors[:, : places.shape[1]] = torch.where(places, kept / (1.0 - rate), 1.0)
         factors = factors.to(table.device, table.dtype, non_blocking=True)
         out.append(table * (factors if table.dim() == 2 else factors.unsqueeze(1)))
     return out
@@ -111,7 +123,9 @@ def _moved(table: Tensor, change: Tensor) -> Tensor:
 
 
 def _all_moved(mixing: Tables, changes: Sequence[Tensor]) -> list[Tensor | None]:
-    return _spread(mixing, [_moved(table, change) for table, change in zip(distinct(mixing), changes, strict=True)])
+    """The tables moved, with the gradients of those that were not: the cut to [0, 1] would end some."""
+    pairs = zip(distinct(mixing), changes, strict=True)
+    return _spread(mixing, [table + (_moved(table, change) - table).detach() for table, change in pairs])
 
 
 def _spread(mixing: Tables, tables: Sequence[Tensor]) -> list[Tensor | None]:

@@ -62,6 +62,18 @@ class SampledRule(MixingRule):
         self.draws.repeat()
 
 
+class TemperedRule(SampledRule):
+    """A sampled rule with a temperature.
+
+    Args:
+        temperature: Divides the noisy logits.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+
 def gumbel_like(alphas: Tensor, draws: Draws) -> Tensor:
     """Independent standard Gumbel numbers, -ln of Exponential(1), finite, at least in float32."""
     dtype = torch.promote_types(alphas.dtype, torch.float32)

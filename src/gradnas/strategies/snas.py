@@ -12,23 +12,15 @@ Adam as in DARTS. Evaluation uses softmax(alpha), without noise. Reference test:
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
-from torch.nn import Parameter
-from torch.optim import Optimizer
 
-from gradnas.strategies.arch_optimizer import adam, check_rates, checked_betas
-from gradnas.strategies.gradient import GradientStrategy
-from gradnas.strategies.sampling import SampledRule, Temperature, gumbel_like
+from gradnas.strategies.gradient import AnnealedStrategy
+from gradnas.strategies.sampling import Temperature, TemperedRule, gumbel_like
 
 
-class GumbelSoftmax(SampledRule):
+class GumbelSoftmax(TemperedRule):
     """A relaxed sample of one candidate per edge; its ``temperature`` decides how close to one."""
-
-    def __init__(self, temperature: float = 1.0) -> None:
-        super().__init__()
-        self.temperature = temperature
 
     def weights(self, alphas_EN: Tensor) -> Tensor:
         return ((alphas_EN + gumbel_like(alphas_EN, self.draws)) / self.temperature).softmax(dim=1)
@@ -40,7 +32,7 @@ class GumbelSoftmax(SampledRule):
         return alphas_EN.softmax(dim=1)
 
 
-class Snas(GradientStrategy):
+class Snas(AnnealedStrategy):
     """SNAS: relaxed samples of one candidate per edge, annealed; learns with the weights.
 
     Args:
@@ -65,20 +57,5 @@ class Snas(GradientStrategy):
         annealing: str = "linear",
         bilevel: bool = False,
     ) -> None:
-        self.lr, self.betas, self.weight_decay = lr, checked_betas(betas), weight_decay
-        check_rates(lr, weight_decay)
-        self._temperatures = Temperature(temperature, annealing)
+        super().__init__(GumbelSoftmax(), Temperature(temperature, annealing), lr, betas, weight_decay)
         self.temperature, self.annealing, self.bilevel = tuple(temperature), annealing, bilevel
-        self._gumbel = GumbelSoftmax(self._temperatures.first)
-        super().__init__(self._gumbel)
-
-    def create_optimizer(self, alphas: list[Parameter]) -> Optimizer:
-        return adam(alphas, self.lr, self.betas, self.weight_decay)
-
-    def new_epoch(self, epoch: int) -> None:
-        """Set the temperature of this epoch."""
-        self._gumbel.temperature = self._temperatures.at(epoch, self.epochs())
-
-    def describe(self) -> dict[str, Any]:
-        """The temperature of the epoch."""
-        return {"temperature": self._gumbel.temperature}

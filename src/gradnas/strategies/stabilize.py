@@ -17,11 +17,11 @@ class StabilizeConf:
 
     Args:
         warmup_epochs: Epochs at the start in which only weights learn; None takes what the strategy's paper says.
-        skip_dropout: Probability in the first epoch with which the skip of an edge is left out of a pass; it falls
-            exponentially, to 0.7 % of it in the last epoch (P-DARTS).
-        perturb: Train weights at mixing weights moved by ``random`` or ``adversarial`` noise; undone after each step
-            (SDARTS).
-        perturb_radius: Largest change of a mixing weight in the last epoch; it grows linearly from 0.03.
+        skip_dropout: Probability with which a skip that keeps the map is left out of a pass, per edge; after the
+            warm-up it falls exponentially, by a factor e for each fifth of the search (P-DARTS).
+        perturb: Train weights at mixing weights moved by ``random`` or ``adversarial`` noise; nothing of it stays after
+            the step (SDARTS). With ``batch_chunks`` the adversary works on each part by itself.
+        perturb_radius: Largest change of a candidate's weight in the last epoch; it grows linearly from 0.03.
         perturb_steps: Ascent steps of the adversary, each a forward and backward pass.
         eigenvalue: Record the dominant Hessian eigenvalue of the validation loss after each epoch, and ``warn`` or
             ``stop`` when it has risen; stopping returns the architecture from before (RobustDARTS).
@@ -60,11 +60,20 @@ class StabilizeConf:
             raise ValueError(f"perturb_radius must be above 0 and at most 1, got {self.perturb_radius}.")
         if not 0 < self.eigenvalue_ratio < 1:
             raise ValueError(f"eigenvalue_ratio must be between 0 and 1, got {self.eigenvalue_ratio}.")
+        self._refuse_idle("perturb", "perturb_radius", "perturb_steps")
+        self._refuse_idle("eigenvalue", "eigenvalue_ratio", "eigenvalue_window", "eigenvalue_lag")
+        self._refuse_idle("skip_limit", "max_skips", "skip_limit_from")
         check_count(self.perturb_steps, "perturb_steps")
         check_count(self.eigenvalue_window, "eigenvalue_window")
         check_count(self.eigenvalue_lag, "eigenvalue_lag")
         check_count(self.max_skips, "max_skips", 0)
         check_count(self.skip_limit_from, "skip_limit_from")
+
+    def _refuse_idle(self, switch: str, *names: str) -> None:
+        """Refuse a setting that would have no effect."""
+        changed = [name for name in names if getattr(self, name) != getattr(StabilizeConf, name)]
+        if changed and getattr(self, switch) == "none":
+            raise ValueError(f"{changed[0]} has no effect while {switch} is 'none'. Set {switch}, or leave it out.")
 
     @property
     def noisy(self) -> bool:

@@ -10,6 +10,7 @@ from gradnas.ops import OPS, ArchModule, Op, OpRegistry
 from gradnas.supergraph.dag_edge import DagEdge
 from gradnas.supergraph.fused import FusedNodes
 from gradnas.supergraph.mixed_op import MixedOp
+from gradnas.supergraph.partial import with_passing
 
 
 class Cell(ArchModule):
@@ -93,26 +94,39 @@ class Cell(ArchModule):
         return ops[0].rule.table([op.arch_params() for op in ops]) if ops else None
 
     def mixing_weights(self) -> Tensor | None:
-        """The rule applied to :meth:`alphas`, shape (E, N), in the network's precision; None without a choice.
+        """The rule applied to :meth:`alphas`, in the network's precision; None without a choice.
 
-        What the rule draws at random is left out in evaluation mode.
+        What the rule draws at random is left out in evaluation mode. Where candidates see a part of the channels, a
+        last column has the weights of what passes by.
+
+        Returns:
+            Shape (E, N), or (E, N + 1).
         """
         alphas = self.alphas()
         if alphas is None:
             return None
         rule = self.mixed_ops()[0].rule
-        weights = self._times_edges(rule.weights(alphas) if self.training else rule.evaluation_weights(alphas))
-        return weights.to(next(self.parameters(), alphas).dtype)
+        return self.complete(rule.weights(alphas) if self.training else rule.evaluation_weights(alphas))
 
     def probabilities(self) -> Tensor | None:
         """How strong each candidate of each edge is, without randomness, shape (E, N); None without a choice."""
         alphas = self.alphas()
-        return None if alphas is None else self._times_edges(self.mixed_ops()[0].rule.probabilities(alphas))
+        if alphas is None:
+            return None
+        factors, strengths = self.edge_factors(), self.mixed_ops()[0].rule.probabilities(alphas)
+        return strengths if factors is None else strengths * factors.unsqueeze(1)
 
-    def _times_edges(self, table_EN: Tensor) -> Tensor:
+    def edge_factors(self) -> Tensor | None:
+        """What multiplies each row of the rule's weights, shape (E,); None where the rule has no such factors."""
         ops = self.mixed_ops()
-        factors = ops[0].rule.edge_weights([op.arch_params() for op in ops], self.ends())
-        return table_EN if factors is None else table_EN * factors.unsqueeze(1)
+        return ops[0].rule.edge_weights([op.arch_params() for op in ops], self.ends())
+
+    def complete(self, weights_EN: Tensor) -> Tensor:
+        """Mixing weights as :meth:`forward` takes them, from those of the candidates of each edge by itself."""
+        factors, first = self.edge_factors(), self.mixed_ops()[0]
+        table = weights_EN if factors is None else weights_EN * factors.unsqueeze(1)
+        table = table if first.partial == 1 else with_passing(table, factors)
+        return table.to(next(self.parameters(), table).dtype)
 
     def ends(self) -> list[int]:
         """The node that each edge with a choice leads to, one entry per row of the mixing table."""
@@ -146,12 +160,12 @@ class Cell(ArchModule):
 
     def _check_weights(self, weights: Tensor, examples: int) -> None:
         ops = self.mixed_ops()
-        candidates = len(ops[0].names) if ops else 0
-        if tuple(weights.shape) not in ((len(ops), candidates), (len(ops), examples, candidates)):
+        candidates, length = (len(ops[0].names), ops[0].row_length) if ops else (0, 0)
+        if tuple(weights.shape) not in ((len(ops), length), (len(ops), examples, length)):
             raise ValueError(
                 f"cells[{self.desc.id}] has {len(ops)} edges that hold a choice, each of {candidates} candidates, got "
-                f"mixing weights of shape {tuple(weights.shape)}. Pass one row per edge, {(len(ops), candidates)}, or "
-                f"one per edge and example, {(len(ops), examples, candidates)}."
+                f"mixing weights of shape {tuple(weights.shape)}. Pass one row per edge, {(len(ops), length)}, or "
+                f"one per edge and example, {(len(ops), examples, length)}."
             )
 
     def _plain(self, states: list[Tensor], weights: Tensor | None) -> list[Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gradnas.arch import DARTS_PRIMITIVES, OpDesc, Params
 from gradnas.ops import OPS, ArchParams, CompositeFactory, Op, OpRegistry, Zero, register_op
 from gradnas.supergraph.mixing import MixingRule, Softmax, entry
-from gradnas.supergraph.partial import narrowed, partial_of, passed_by, shuffled, split
+from gradnas.supergraph.partial import narrowed, partial_of, passed_by, shuffled, split, with_passing
 
 NONE = "none"  # the candidate that is nothing; recognized by name, never by position
 
@@ -116,6 +116,11 @@ class MixedOp(Op):
         super()._load_from_state_dict(*args, **kwargs)
 
     @property
+    def row_length(self) -> int:
+        """Entries of a row of mixing weights: one per candidate, one more for channels that pass by."""
+        return len(self.names) + (self.partial > 1)
+
+    @property
     def alphas(self) -> Tensor:
         """The entry ``alphas`` of the architecture parameters in use, shape (N,). KeyError under a rule without it."""
         return entry(self.arch_params(), "alphas")
@@ -143,17 +148,19 @@ class MixedOp(Op):
             ValueError: For another number of weights.
         """
         if weights is None:
-            weights = self.rule.weights(self.table())[0].to(x.dtype)
-        elif weights.shape not in ((len(self.names),), (len(x), len(self.names))):
+            table = self.rule.weights(self.table())
+            weights = (table if self.partial == 1 else with_passing(table, None))[0].to(x.dtype)
+        elif weights.shape not in ((self.row_length,), (len(x), self.row_length)):
             raise ValueError(
-                f"weights must have shape ({len(self.names)},), one entry for each of {list(self.names)}, or "
-                f"({len(x)}, {len(self.names)}), one row per example, got {tuple(weights.shape)}. Pass the row of this "
-                "edge, not the whole table."
+                f"weights must have shape ({self.row_length},), one entry for each of {list(self.names)}"
+                f"{'' if self.partial == 1 else ' and one for the channels that pass by'}, or ({len(x)}, "
+                f"{self.row_length}), one row per example, got {tuple(weights.shape)}. Pass the row of this edge, not "
+                "the whole table."
             )
         if self.partial == 1:
             return self._mixture(x, weights)
         seen, rest = split(x, self.partial)
-        passed = _times(weights.sum(-1), passed_by(rest, self._nothing.stride))
+        passed = _times(weights[..., -1], passed_by(rest, self._nothing.stride))
         mixture = self._mixture(seen, weights)
         return shuffled(mixture, passed.to(mixture.dtype), self.partial)
 

@@ -69,7 +69,8 @@ class Model(ArchModule):
         Args:
             x: Images of shape (B, C, H, W), as the description says.
             mixing: Mixing weights of each cell, shape (E, N), or (E, B, N) with one row per example, None for a cell
-                without a choice; by default what the rule makes of the architecture parameters.
+                without a choice; by default what the rule makes of the architecture parameters. Rows have one entry
+                more where candidates see a part of the channels (:meth:`Cell.mixing_weights`).
 
         Returns:
             Logits (B, n_classes), and those of the auxiliary tower in training mode, None otherwise.
@@ -108,11 +109,13 @@ class Model(ArchModule):
         return [of_type[cell.desc.trainables_from] for cell in self.typed_cells()]
 
     def probabilities(self) -> list[Tensor | None]:
-        """How strong each candidate is in each cell, (E, N), without randomness; mixing weights of a kind."""
-        of_type = {cell.desc.id: cell.probabilities() for cell in self.owner_cells()}
-        like = next(self.parameters()).dtype
-        tables = [of_type[cell.desc.trainables_from] for cell in self.typed_cells()]
-        return [None if table is None else table.to(like) for table in tables]
+        """Mixing weights of each cell without randomness: each candidate with its probability under the rule."""
+        of_type: dict[int, Tensor | None] = {}
+        for cell in self.owner_cells():
+            alphas = cell.alphas()
+            rows = None if alphas is None else cell.mixed_ops()[0].rule.probabilities(alphas)
+            of_type[cell.desc.id] = None if rows is None else cell.complete(rows)
+        return [of_type[cell.desc.trainables_from] for cell in self.typed_cells()]
 
     @contextmanager
     def only_weighted(self, mixing: Sequence[Tensor | None]) -> Iterator[None]:
@@ -134,7 +137,7 @@ class Model(ArchModule):
             for cell, table in zip(self.typed_cells(), mixing, strict=True):
                 if id(table) in wanted:
                     for op, row in zip(cell.mixed_ops(), wanted[id(table)], strict=True):
-                        op.compute_only(row)
+                        op.compute_only(row[: len(op.names)])
             yield
         finally:
             for op, computed in before:

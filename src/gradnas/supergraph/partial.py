@@ -3,10 +3,10 @@
 Implements: Xu et al., PC-DARTS (ICLR 2020), equation 2, with the channel shuffle of the released code. Of K parts of
 channels x1 is the first and x2 the others:
 
-    edge(x) = shuffle_K(concat(sum_i w_i f_i(x1), (sum_i w_i) pool(x2)))
+    edge(x) = shuffle_K(concat(sum_i w_i f_i(x1), v pool(x2)))
 
 with the max pool 2×2 where the edge halves the map, and nothing else. The paper's edge weight gamma multiplies both
-parts; here it is in the mixing weights, whose sum over the candidates it is.
+parts; here it is in the mixing weights w_i, and v, the last column of the mixing table, is gamma itself.
 Deviation: odd maps are halved to ceil(size / 2), as the candidates do; the released pool cuts the last row.
 Reference test: ``tests/supergraph/test_partial.py``.
 """
@@ -37,6 +37,12 @@ def narrowed(params: Params, parts: int) -> Params:
     conv = params["conv"]
     assert isinstance(conv, ConvMacroParams)
     return params.replace(conv=ConvMacroParams(conv.ch_in // parts, conv.ch_out // parts))
+
+
+def with_passing(weights_EN: Tensor, factors_E: Tensor | None) -> Tensor:
+    """A table of mixing weights with the column of what passes by: the factors of the edges, 1 where there are none."""
+    passing = weights_EN.new_ones(len(weights_EN)) if factors_E is None else factors_E
+    return torch.cat([weights_EN, passing.unsqueeze(1)], dim=1)
 
 
 def split(x: Tensor, parts: int) -> tuple[Tensor, Tensor]:

@@ -197,11 +197,11 @@ class _Pass:
         return states
 
     def _passing(self, rest: Tensor, edges: Mapping[int, Sequence[tuple[int, int]]]) -> Iterator[tuple[int, Tensor]]:
-        """Channels that no candidate sees, for each edge they pass by, times the sum of its mixing weights."""
+        """Channels that no candidate sees, for each edge they pass by, times its weight."""
         for stride, nodes_and_rows in edges.items():
             passed = passed_by(rest, stride).contiguous(memory_format=torch.channels_last)
-            sums = torch.stack([self._rows[row] for _, row in nodes_and_rows], dim=-2).sum(-1)
-            for (node, _), x in zip(nodes_and_rows, mixtures((passed,), (sums,)), strict=True):
+            weights = torch.stack([self._rows[row][..., -1] for _, row in nodes_and_rows], dim=-1)
+            for (node, _), x in zip(nodes_and_rows, mixtures((passed,), (weights,)), strict=True):
                 yield node, x
 
     def _fan(self, fan: Fan, x: Tensor, mixing: Sequence[Tensor]) -> Iterator[tuple[int, bool, Tensor]]:
