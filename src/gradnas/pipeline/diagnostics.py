@@ -109,20 +109,18 @@ def _describe_cell(cell: Cell) -> dict[str, Any]:
     return {
         "edges": edges,
         "ops": list(ops[0].names),
+        **({"edge_ops": [list(op.names) for op in ops]} if len({op.names for op in ops}) > 1 else {}),
         **ops[0].rule.record([op.arch_params() for op in ops]),
         "weights": probabilities.tolist(),
         "entropy": _entropy(probabilities).tolist(),
-        "gap": _gap(probabilities, ops[0].names),
+        "gap": _gap(probabilities, [op.names for op in ops]),
     }
 
 
-def _gap(probabilities_EN: Tensor, names: Sequence[str]) -> list[float]:
+def _gap(probabilities_EN: Tensor, names: Sequence[Sequence[str]]) -> list[float]:
     """By how much the strongest candidate but ``none`` leads the second on each edge, in shares of the edge."""
-    shares = _shares(probabilities_EN)
-    choices = shares[:, [k for k, name in enumerate(names) if name != NONE]]
-    if choices.shape[1] < 2:
-        return choices[:, 0].tolist()
-    best = choices.topk(2, dim=1).values
+    nothing = torch.tensor([[name == NONE for name in row] for row in names], device=probabilities_EN.device)
+    best = _shares(probabilities_EN).masked_fill(nothing, 0.0).topk(2, dim=1).values
     return (best[:, 0] - best[:, 1]).tolist()
 
 
@@ -162,11 +160,14 @@ def _leans_to_free(cell: Mapping[str, Any] | None) -> bool:
     """Whether a cell weighs candidates without parameters more than at the start: else they are there by chance."""
     if cell is None:
         return True
-    choices = [k for k, name in enumerate(cell["ops"]) if name != NONE]
-    free = [k for k in choices if cell["ops"][k] in PARAMETER_FREE]
-    rows = [row for row in cell["weights"] if sum(row[k] for k in choices) > 0]  # else none has taken everything
-    shares = [sum(row[k] for k in free) / sum(row[k] for k in choices) for row in rows]
-    return not rows or sum(shares) / len(shares) > LEANING * len(free) / len(choices)
+    leanings, uniform = [], []
+    for names, row in zip(cell.get("edge_ops", [cell["ops"]] * len(cell["weights"])), cell["weights"], strict=True):
+        choices = [(name in PARAMETER_FREE, weight) for name, weight in zip(names, row, strict=True) if name != NONE]
+        total = sum(weight for _, weight in choices)
+        if total > 0:  # else none has taken everything
+            leanings.append(sum(weight for free, weight in choices if free) / total)
+            uniform.append(sum(free for free, _ in choices) / len(choices))
+    return not leanings or sum(leanings) > LEANING * sum(uniform)
 
 
 def l1_norm(model: Model) -> Tensor:
