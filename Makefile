@@ -41,7 +41,7 @@ imports: $(VENV)/.installed-dev ## import-linter: dependencies point one way
 unit: $(VENV)/.installed-dev ## the tests; for a part: make unit ARGS="tests/arch -k genotype"
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-bench: $(VENV)/.installed ## run the step benchmarks and the scaling of a step (ten minutes)
+bench: $(VENV)/.installed ## run the step benchmarks and the scaling of a step (twenty minutes)
 	@for script in benchmarks/*_step.py benchmarks/scaling.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 table: $(VENV)/.installed ## all strategies at equal budget, 3 seeds: make table DATA=file.npz (an hour)

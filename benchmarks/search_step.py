@@ -1,6 +1,6 @@
 """Time, memory and arithmetic rate of a search step: fused against plain against the way other libraries do it.
 
-    python benchmarks/search_step.py [--batches 8 16] [--repeats 5] [--strategies darts-1 darts-2 xnas] [--device cpu]
+    python benchmarks/search_step.py [--batches 8 16] [--repeats 5] [--strategies darts-1 gdas …] [--device cpu]
 
 A step is an architecture step and a weight step with their optimizers. Each execution is a process of its own; their
 steps alternate, so a drift of the machine's speed favours none, and ratios are those of one repeat. The yardstick is
@@ -28,6 +28,8 @@ def executions(strategy: str, device: str) -> list[str]:
 
 def measure(strategy: str, args: argparse.Namespace) -> dict[str, Any]:
     workers = {name: Worker(name, strategy, args) for name in executions(strategy, args.device)}
+    if strategy != "darts-1":
+        workers["darts"] = Worker("fused", "darts-1", args)  # beside each strategy, so that the ratio is of one run
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     for repeat in range(args.repeats + 2):
         for name, worker in workers.items():
@@ -46,10 +48,11 @@ def measure(strategy: str, args: argparse.Namespace) -> dict[str, Any]:
             "peak_memory_mib": memory[name],
             **{
                 f"{other}_over_this": spread([a / b for a, b in zip(seconds[other], own, strict=True)])
-                for other in ("yardstick", "plain")
+                for other in ("yardstick", "plain", "darts")
                 if other in seconds and other != name
             },
         }
+    rows.pop("darts", None)
     of_data = loading_seconds(args) / spread(seconds["fused"])["median"]
     return {"gflop": gflop, "data_share_of_fused_step": of_data, "executions": rows}
 
@@ -110,19 +113,22 @@ def print_table(result: dict[str, Any]) -> None:
     print(
         f"{used['gpu'] or used['processor']}, {used['threads']} threads, torch {torch.__version__}, n={result['n']}\n"
     )
-    print("| strategy | batch | execution | s/step | yardstick / this | plain / this | peak MiB | GFLOP/s (share) |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| strategy | batch | execution | s/step | yardstick / this | plain / this | fused DARTS / this | peak MiB "
+        "| GFLOP/s (share) |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for row in result["rows"]:
         for name, own in row["executions"].items():
             ratios = [
                 f"{own[key]['median']:.2f} ({own[key]['min']:.2f} to {own[key]['max']:.2f})" if key in own else ""
-                for key in ("yardstick_over_this", "plain_over_this")
+                for key in ("yardstick_over_this", "plain_over_this", "darts_over_this")
             ]
             share = own["gflop_per_s"] / result["matmul_gflop_per_s"]
             cost = f"{own['peak_memory_mib']:.0f} | {own['gflop_per_s']:.0f} ({100 * share:.0f} %)"
             head = f"{row['strategy']} | {row['batch']} | {name} | {own['seconds']['median']:.3f}"
             print(f"| {head} | {' | '.join(ratios)} | {cost} |")
-        print(f"| | | data of a fused step | {100 * row['data_share_of_fused_step']:.2f} % of it | | | | |")
+        print(f"| | | data of a fused step | {100 * row['data_share_of_fused_step']:.2f} % of it | | | | | |")
 
 
 if __name__ == "__main__":
