@@ -7,8 +7,8 @@ weights 2, one for the mixing weights 1, so second order gets 5/13 of the epochs
 until they have used the same. Single-level methods hold out 10 % of the images to watch and train on the rest. XNAS is
 counted as if no expert ever fell. GDAS and PC-DARTS compute a part of the supergraph; at this size their time does not
 follow their arithmetic, so they get equal time instead: 4 and 1.5 times the epochs, as their steps measure. Everything
-else is equal: space, split, weight optimizer, retraining. Architecture parameters learn at ten times the published rates,
-because a search has some hundred steps and not 13,000, but for XNAS, which takes its rate from the schedule, and
+else is equal: space, split, weight optimizer, retraining. Architecture parameters learn at ten times the published
+rates, because a search has some hundred steps and not 13,000, but for XNAS, which takes its rate from the schedule, and
 DiDARTS, whose published one is high. The diagnostics are those of the last epoch of the search. Writes
 ``benchmarks/results/strategies_<data>.json`` and ``.md``. Each run keeps its folder in ``--out``; an interrupted table
 goes on where it was.
