@@ -1,6 +1,7 @@
 """Searches with the remedies of ``StabilizeConf`` through the real ``ArchTrainer``."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from gradnas.strategies import (
 )
 from gradnas.strategies.perturbation import radius_at, randomly_perturbed
 from gradnas.supergraph import Model, untouched_statistics
-from gradnas.training import create_checkpoint
+from gradnas.training import TrainConf, create_checkpoint
 
 Log = list[dict[str, Any]]
 
@@ -271,6 +272,60 @@ def test_noise_is_that_of_the_epoch_and_step(tools: Any) -> None:
         draws = generator(derive_seed(0, "search.noise"), "perturbation", step)
         expected = randomly_perturbed(model.mixing_weights(), radius_at(0.3, step // 2, 2), draws)
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(mixing, expected, strict=True))  # type: ignore[arg-type]
+
+
+def test_dropout_of_a_search_starts_anew_when_the_architecture_learns(tools: Any) -> None:
+    """Rates of four epochs, two of them without learning: 2/4 · 0.8 in the second, then 0.8 · exp(-5 · 0/4), …"""
+    factors: list[set[float]] = [set() for _ in range(4)]
+
+    class Recording(ArchTrainer):
+        def train_mixing(self, x: Tensor, y: Tensor) -> Any:
+            mixing = super().train_mixing(x, y)
+            assert mixing is not None
+            for table, plain in zip(mixing, self.supergraph.mixing_weights(), strict=True):
+                assert table is not None
+                assert plain is not None
+                factors[self.epoch] |= {round(f, 3) for f in (table / plain).detach().flatten().tolist()}
+            return mixing
+
+    still = Darts(lr=0.0, weight_decay=0.0)
+    conf = tools.search_conf(epochs=4, max_steps_per_epoch=5)
+    stabilize = StabilizeConf(skip_dropout=0.8, warmup_epochs=2)
+    Recording(conf, supergraph(tools, still), strategy=still, stabilize=stabilize).fit(data(tools))
+    rates = [0.8 * 3 / 4, 0.8 * 2 / 4, 0.8, 0.8 * math.exp(-5 / 4)]
+    assert factors == [{0.0, 1.0, round(1 / (1 - rate), 3)} for rate in rates]
+
+
+# ------------------------------------------------------------------------------------------------- where settings are
+
+
+def test_remedies_are_those_of_the_search_settings_unless_others_are_given(tools: Any) -> None:
+    theirs, ours = StabilizeConf(skip_dropout=0.5, warmup_epochs=1), StabilizeConf(perturb="random")
+    conf = tools.search_conf(stabilize=theirs)
+    assert ArchTrainer(conf, supergraph(tools, Darts())).stabilize == theirs
+    assert ArchTrainer(conf, supergraph(tools, Darts()), stabilize=ours).stabilize == ours
+    assert ArchTrainer(conf, supergraph(tools, Darts()), stabilize=StabilizeConf()).stabilize == StabilizeConf()
+    assert ArchTrainer(TrainConf(epochs=2), supergraph(tools, Darts())).stabilize == StabilizeConf()
+    assert ArchTrainer(TrainConf(epochs=2), supergraph(tools, Darts()), stabilize=ours).stabilize == ours
+
+
+def test_remedies_of_the_search_settings_act(tools: Any) -> None:
+    """The same search, bit for bit, as with the argument."""
+    settings = {"skip_dropout": 0.5, "perturb": "random", "warmup_epochs": 1}
+    given = search(tools, Darts(lr=0.3), stabilize=settings)
+    strategy = Darts(lr=0.3)
+    conf = tools.search_conf(stabilize=StabilizeConf(**settings))
+    trainer = ArchTrainer(conf, supergraph(tools, strategy), strategy=strategy)
+    trainer.fit(data(tools))
+    assert same(state(trainer.supergraph), state(given.supergraph))
+    assert not same(state(trainer.supergraph), state(search(tools, Darts(lr=0.3)).supergraph))
+
+
+def test_dropout_without_a_skip_is_refused_by_the_trainer(tools: Any) -> None:
+    names = ["max_pool_3x3", "sep_conv_3x3", "none"]
+    space = DartsSpace(1, 8, 5, channels=2, cells=3, nodes=1, reductions=1, primitives=names)
+    with pytest.raises(ValueError, match="no edge that keeps the map has the candidate 'skip_connect'"):
+        ArchTrainer(tools.search_conf(), Model(space.build()), stabilize=StabilizeConf(skip_dropout=0.5))
 
 
 # --------------------------------------------------------------------------------------------- every strategy, together

@@ -169,10 +169,10 @@ def test_only_what_was_found_is_called_and_fallen_candidates_stay_fallen() -> No
 def partial_child(model: Model, found: ModelDesc, x: Tensor, parts: int) -> Tensor:
     """The chosen candidates on the first of the parts of the channels; the others pass by, shuffled in between."""
 
-    def edge_output(edge: Any, name: str, state: Tensor) -> Tensor:
+    def edge_output(edge: Any, names: list[str], state: Tensor) -> Tensor:
         op = edge.op
         seen = state.shape[1] // parts
-        computed = op.candidates[op.names.index(name)](state[:, :seen])
+        computed = torch.stack([op.candidates[op.names.index(name)](state[:, :seen]) for name in names]).sum(0)
         passed = state[:, seen:]
         if computed.shape[2:] != state.shape[2:]:
             passed = torch.nn.functional.max_pool2d(passed, 2, stride=2, ceil_mode=True)
@@ -185,7 +185,9 @@ def partial_child(model: Model, found: ModelDesc, x: Tensor, parts: int) -> Tens
     for cell, chosen in zip(model.typed_cells(), found.cell_descs, strict=True):
         states = [cell.stems[0](s0), cell.stems[1](s1)]
         for edges, node in zip(cell.node_edges(), chosen.nodes(), strict=True):
-            kept = {edge.input_ids: edge.op_desc.name for edge in node.edges}
+            kept: dict[Any, list[str]] = {}
+            for edge in node.edges:
+                kept.setdefault(edge.input_ids, []).append(edge.op_desc.name)
             states.append(
                 sum(edge_output(e, kept[e.input_ids], states[e.input_ids[0]]) for e in edges if e.input_ids in kept)  # type: ignore[misc,index,arg-type]
             )
@@ -194,17 +196,53 @@ def partial_child(model: Model, found: ModelDesc, x: Tensor, parts: int) -> Tens
     return logits
 
 
-@pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("parts", [2, 4])
-def test_with_partial_channels_it_is_the_partial_child(parts: int, fused: bool) -> None:
-    model = supergraph(strategy=PcDarts(partial=parts), fused=fused)
-    found = Finalizers().finalize_model(model)
+def assert_partial_child(model: Model, found: ModelDesc, parts: int) -> None:
     discretized = Discretized.of(model, found)
     assert discretized is not None
     model.double().eval()
     with torch.no_grad():
         expected = partial_child(model, found, images(), parts)
         torch.testing.assert_close(discretized(images())[0], expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_with_partial_channels_it_is_the_partial_child(parts: int, fused: bool) -> None:
+    model = supergraph(strategy=PcDarts(partial=parts), fused=fused)
+    assert_partial_child(model, Finalizers().finalize_model(model), parts)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_channels_pass_once_where_two_candidates_are_on_one_edge(fused: bool) -> None:
+    doubles = 0
+    for seed in range(6):
+        model = supergraph(strategy=PcDarts(partial=2), fused=fused)
+        found = RandomFinalizers(seed, allow_same_edge=True).finalize_model(model)
+        doubles += any(len({e.input_ids for e in node.edges}) < len(node.edges) for node in found.cell_descs[0].nodes())
+        assert_partial_child(model, found, 2)
+    assert doubles > 0
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_rows_are_those_of_the_choice_and_of_what_passes_by(monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    """With partial channels an entry more: 1 on each edge that is kept, 0 on the others."""
+    seen: list[Any] = []
+    model = supergraph(strategy=PcDarts(partial=parts))
+    monkeypatch.setattr(Model, "forward", lambda self, x, mixing: (seen.append(mixing), None))
+    found = Finalizers().finalize_model(model)
+    discretized = Discretized.of(model, found)
+    assert discretized is not None
+    discretized(images())
+    for cell, chosen, table in zip(model.typed_cells(), found.cell_descs, seen[0], strict=True):
+        kept = [{e.input_ids: e.op_desc.name for e in node.edges} for node in chosen.nodes()]
+        rows = []
+        for edges, of_node in zip(cell.node_edges(), kept, strict=True):
+            for edge in edges:
+                name = of_node.get(edge.input_ids)  # type: ignore[arg-type,call-overload]
+                row = [float(name == primitive) for primitive in PRIMITIVES]
+                rows.append(row if parts == 1 else [*row, float(name is not None)])
+        assert table.tolist() == rows
+        assert sum(sum(row[:4]) for row in rows) == 6
 
 
 # ---------------------------------------------------------------------------------------------------------- in a search

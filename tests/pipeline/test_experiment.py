@@ -13,8 +13,18 @@ from gradnas.config import BaselineConf, ComponentConf, DataConf, RunConf
 from gradnas.costs import count_macs, count_params
 from gradnas.data import Augmentation
 from gradnas.finalizers import Finalizers, RandomFinalizers
-from gradnas.pipeline import RunContext, RunFolder, load_source, prepare, resolve_device, with_augmentation
+from gradnas.pipeline import (
+    ArchTrainer,
+    RunContext,
+    RunFolder,
+    experiment,
+    load_source,
+    prepare,
+    resolve_device,
+    with_augmentation,
+)
 from gradnas.pipeline.experiment import make_finalizers, wilson_interval
+from gradnas.strategies import StabilizeConf
 from gradnas.supergraph import Model
 
 PHASES = ("search", "retrain", "baseline_search_0", "baseline_search_1", "baseline_retrain")
@@ -117,6 +127,55 @@ def test_baseline_epochs_are_those_of_the_equal_budget(whole: Any) -> None:
     epochs = len(folder.metrics("baseline_search_0"))
     assert summary["random_baseline_epochs_each"] == epochs
     assert len(folder.metrics("baseline_search_1")) == epochs
+
+
+@pytest.mark.parametrize(
+    ("stabilize", "strategy", "expected"),
+    [
+        ({"eigenvalue": "stop", "eigenvalue_window": 1, "eigenvalue_lag": 1}, {}, (3, 0, 0.0)),
+        (
+            {"eigenvalue": "stop", "eigenvalue_window": 1, "eigenvalue_lag": 1, "warmup_epochs": 1},
+            {},
+            (3, 1, 0.0),
+        ),
+        ({"perturb": "random"}, {}, (4, 0, 0.0)),
+        ({"perturb": "adversarial", "perturb_steps": 3}, {}, (4, 0, 6.0)),
+        ({}, {"name": "pcdarts", "options": {"partial": 1}}, (4, 1, 0.0)),
+    ],
+    ids=["stop", "stop after a warm-up", "random", "adversary", "warm-up of the paper"],
+)
+def test_budget_of_the_baseline_is_that_of_what_the_search_has_run(
+    tools: Any, monkeypatch: pytest.MonkeyPatch, stabilize: Any, strategy: Any, expected: tuple[int, int, float]
+) -> None:
+    """Epochs, those of them without learning, and the passes of an adversary: a forward and a backward one per step."""
+    asked: list[tuple[int, int, float]] = []
+
+    def budget(*args: Any, warmup_epochs: int, extra: float) -> int:
+        asked.append((args[3], warmup_epochs, extra))
+        return 1
+
+    values = [1.0, 1.0, 9.0, 9.0]  # the eigenvalue has risen after the third epoch
+    monkeypatch.setattr(experiment, "equal_budget_epochs", budget)
+    monkeypatch.setattr(ArchTrainer, "_eigenvalue", lambda self, _: values[self.epoch])
+    conf = tools.conf(
+        strategy=ComponentConf(**strategy),
+        search=tools.search_conf(epochs=4, max_steps_per_epoch=1, stabilize=StabilizeConf(**stabilize)),
+        retrain=tools.retrain_conf(epochs=0),
+        baseline=BaselineConf(samples=1),
+    )
+    summary, folder = run(tools, "run", conf)
+    assert asked == [expected]
+    assert summary["search_epochs"] == len(folder.metrics("search")) == expected[0]
+    assert folder.read_json("summary.json")["search_epochs"] == expected[0]  # type: ignore[index]
+
+
+def test_epochs_of_a_random_search_are_those_of_its_settings(tools: Any) -> None:
+    """Its members share them."""
+    random = ComponentConf(name="random", options={"samples": 2})
+    conf = tools.conf(strategy=random, search=tools.search_conf(epochs=4), retrain=tools.retrain_conf(epochs=0))
+    summary, folder = run(tools, "run", conf)
+    assert summary["search_epochs"] == 4
+    assert len(folder.metrics("search_0")) == 2
 
 
 def test_running_a_finished_run_again_changes_no_number(whole: Any, source: Any) -> None:

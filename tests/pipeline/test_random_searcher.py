@@ -7,7 +7,7 @@ import pytest
 from gradnas.costs import count_macs
 from gradnas.pipeline import RandomSearcher, random_searcher
 from gradnas.pipeline.random_searcher import equal_budget_epochs, random_member
-from gradnas.strategies import Darts, RandomSearch
+from gradnas.strategies import Darts, DiDarts, FairDarts, Gdas, MetaOptimizer, RandomSearch, Xnas
 from gradnas.supergraph import Model
 
 
@@ -87,6 +87,42 @@ def test_budget_counts_the_passes_of_the_strategy(
     supergraph = Model(tools.space.build(), affine=False)
     members = RandomSearcher(tools.context(), RandomSearch(samples=3)).members(tools.space)
     assert equal_budget_epochs(supergraph, members, Darts(order), 20, tools.space.registry) == expected
+
+
+@pytest.mark.parametrize(
+    ("strategy", "learning", "waiting"),
+    [
+        (Darts(), 5.0, 3.0),  # 0.6 of a step is the weight step: one forward and one backward pass
+        (Xnas(), 5.0, 3.0),
+        (Darts(2), 13.0, 3.0),  # of order 2 too
+        (Gdas(), 5.0 / 4, 3.0 / 4),  # one of four candidates
+        (DiDarts(), 3.0, 3.0),  # single-level: a step is a weight step
+        (FairDarts(), 5.0, 3.0),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("extra", [0.0, 14.0])
+@pytest.mark.parametrize(("epochs", "waits"), [(50, 0), (50, 15), (8, 8), (8, 15)])
+def test_budget_counts_the_epochs_without_learning_and_the_passes_of_an_adversary(
+    tools: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    strategy: MetaOptimizer,
+    learning: float,
+    waiting: float,
+    extra: float,
+    epochs: int,
+    waits: int,
+) -> None:
+    """A search that was stopped may have run fewer epochs than it waits."""
+    assert strategy.forward_equivalents(4) == learning
+    monkeypatch.setattr(random_searcher, "count_macs", lambda model, shape: 1000)
+    supergraph = Model(tools.space.build(), affine=False)
+    members = RandomSearcher(tools.context(), RandomSearch(samples=2)).members(tools.space)
+    found = equal_budget_epochs(
+        supergraph, members, strategy, epochs, tools.space.registry, warmup_epochs=waits, extra=extra
+    )
+    passes = sum((waiting if epoch < waits else learning) + extra for epoch in range(epochs))
+    assert found == int(passes / 6 + 1e-9)  # two members, three passes in a step of each
 
 
 def test_budget_is_never_below_one_epoch(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,11 @@ def test_horizon_of_xnas_is_compared_with_the_rounds_really_played(tools: Any) -
 
 def test_same_settings_without_a_contradiction_are_accepted(tools: Any) -> None:
     for strategy, search, stabilize in (
-        ("darts", {}, {"warmup_epochs": 1, "eigenvalue": "stop", "skip_limit": "stop", "perturb": "random"}),
+        (
+            "darts",
+            {},
+            {"warmup_epochs": 1, "eigenvalue": "stop", "skip_limit": "stop", "perturb": "random", "skip_dropout": 0.1},
+        ),
         ("didarts", {"val_ratio": 0.0}, {"skip_limit": "stop", "warmup_epochs": 1}),
         ("random", {}, {}),
     ):

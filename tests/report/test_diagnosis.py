@@ -1,6 +1,7 @@
 """What the page says of collapse, discretization and early stop."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,104 @@ def test_the_eigenvalue_is_drawn_where_it_was_recorded(run: Path) -> None:
     assert title not in told(run, eigenvalue=None)
 
 
+# ----------------------------------------------------------------------------------------------------------- early stop
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "alphas.jsonl").read_text().splitlines()]
+
+
+def write_lines(run: Path, lines: list[dict[str, Any]]) -> None:
+    (run / "alphas.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def stopped(run: Path, **returned: Any) -> str:
+    """The page when the search stopped after its last epoch with the architecture of epoch 6."""
+    lines = lines_of(run)
+    for line in lines:
+        line |= {"discretization_drop": 5.0 + line["epoch"], "eigenvalue": 0.5, "diagnosis": [], "gap": 0.2}
+    lines[-1] |= {"stop": {"reason": "too many skips", "returned_epoch": 6}, "diagnosis": ["too many skips."]}
+    more = {"epoch": 11, "returned_epoch": 6, "discretization_drop": None, "eigenvalue": None, "changed_edges": 9}
+    write_lines(run, [*lines, lines[6] | more | {"stop": lines[-1]["stop"]} | returned])
+    return write_report(run).read_text(encoding="utf-8")
+
+
+def drawings(page: str, title: str) -> list[str]:
+    """The drawings in which this stands."""
+    return [drawing for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if title in drawing]
+
+
 def test_an_early_stop_is_told(run: Path) -> None:
-    page = told(run, stop={"reason": "too many skips", "returned_epoch": 6})
-    assert "stopped after epoch 11; the architecture is that of epoch 6" in page
+    said = "stopped after epoch 11; the architecture is that of epoch 6"
+    assert said in stopped(run)
+    assert said not in told(run, stop={"reason": "too many skips", "returned_epoch": 6}, returned_epoch=None)
+
+
+def test_what_is_returned_is_in_no_chart_over_epochs(run: Path) -> None:
+    """Its entropy, skips, … would be another value of the last epoch."""
+    titles = ("Entropy", "Skip connections", "Accuracy lost by discretization", "Dominant Hessian eigenvalue")
+    page = stopped(run, entropy=0.01, skips=8, discretization_drop=77.0, eigenvalue=99.0)
+    write_lines(run, lines_of(run)[:-1])
+    plain = write_report(run).read_text(encoding="utf-8")
+    for title in titles:
+        found = drawings(page, title)
+        assert found == drawings(plain, title) != [], title
+
+
+def test_words_on_the_course_are_those_of_the_epochs(run: Path) -> None:
+    page = stopped(run, entropy=0.01, changed_edges=9)
+    assert "In 12 epochs the mean entropy of the mixing weights fell" in page
+    assert "to 0.01 of at most" not in page
+    assert "still changed in the last epoch" not in page
+
+
+def test_weight_maps_are_those_of_what_is_returned(run: Path) -> None:
+    page = stopped(run)
+    assert "Mixing weights after epoch 6," in page
+    lines = lines_of(run)
+    write_lines(run, lines[:7])
+    at_six = write_report(run).read_text(encoding="utf-8")
+    assert "Mixing weights after epoch 6," in at_six
+    write_lines(run, lines[:12])
+    at_the_end = write_report(run).read_text(encoding="utf-8")
+    assert "Mixing weights after epoch 11," in at_the_end
+    maps = [drawings(text, "weight of each candidate") for text in (page, at_six, at_the_end)]
+    assert maps[0] == maps[1] != maps[2]
+    assert len(maps[0]) == 2
+
+
+def test_gap_and_skips_are_those_of_what_is_returned(run: Path) -> None:
+    (run / "arch.json").unlink()
+    (run / "full_arch.json").unlink()
+    page = stopped(run, gap=0.314, skips=5)
+    assert "leads the second by 31.4% of its weights" in page
+    assert "The regular cell would hold 5 skip connections." in page
+
+
+def test_warning_is_that_of_what_is_returned(run: Path) -> None:
+    assert "too many skips." not in stopped(run)
+    write_lines(run, lines_of(run)[:-1])
+    assert 'id="warning"' in write_report(run).read_text(encoding="utf-8")
+    page = stopped(run, diagnosis=["5 of the 8 operations have no parameters."])
+    assert 'id="warning"' in page
+    assert "5 of the 8 operations have no parameters." in page
+
+
+def test_experts_are_those_of_the_epochs_though_others_were_returned(expert_run: Path) -> None:
+    """How many are left, and after how many rounds, is said of the search; the record has no such thing."""
+    before = write_report(expert_run).read_text(encoding="utf-8")
+    lines = lines_of(expert_run)
+    more = {key: value for key, value in lines[20].items() if key != "strategy"}
+    write_lines(expert_run, [*lines, more | {"epoch": 49, "returned_epoch": 20}])
+    after = write_report(expert_run).read_text(encoding="utf-8")
+    for title in ("In the regular cell", "In the reduction cell"):
+        sentence = re.search(rf"{title} .*? experts are left.*?</p>", before, re.DOTALL)
+        assert sentence is not None
+        assert "after round" in sentence[0]
+        assert sentence[0] in after
+    for title in ("active experts", "log-weight"):
+        assert drawings(after, title) == drawings(before, title) != []
+    assert "Mixing weights after epoch 20," in after
 
 
 @pytest.mark.parametrize(
@@ -60,6 +156,9 @@ def test_an_early_stop_is_told(run: Path) -> None:
         {"diagnosis": [1, None]},
         {"stop": "yes"},
         {"stop": {"returned_epoch": "six"}},
+        {"returned_epoch": "six"},
+        {"returned_epoch": [6]},
+        {"returned_epoch": 6, "cells": {}, "epoch": 11},
         {"gap": "wide", "discretization_drop": [], "eigenvalue": {}},
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradnas.strategies.early_stop import eigenvalue_rise, too_many_skips
+from gradnas.strategies.early_stop import eigenvalue_rise, last_within, too_many_skips
 
 Values = Sequence[float | None]
 
@@ -107,47 +107,65 @@ def test_rise_is_that_of_a_naive_loop(values: Values, window: int, lag: int, rat
 # ---------------------------------------------------------------------------------------------------------------- skips
 
 
-def skip_decisions(counts: Sequence[int], **rule: int) -> list[int | None]:
+def skip_decisions(counts: Sequence[int], **rule: int) -> list[bool]:
+    """What the rule says after each epoch."""
     return [too_many_skips(counts[: epoch + 1], **rule) for epoch in range(len(counts))]
 
 
-def test_last_epoch_within_the_limit_is_returned() -> None:
-    assert skip_decisions([0, 1, 1, 0, 3], earliest=1) == [None] * 4 + [3]
-    assert skip_decisions([0, 1, 3, 3], earliest=4) == [None] * 3 + [1]
+def test_an_epoch_with_more_than_allowed_is_one_too_many() -> None:
+    assert skip_decisions([0, 1, 1, 0, 3], earliest=1) == [False] * 4 + [True]
+    assert skip_decisions([0, 1, 3, 3], earliest=4) == [False] * 3 + [True]
+
+
+def test_last_epoch_within_the_limit_is_the_one_to_go_back_to() -> None:
+    assert last_within([0, 1, 1, 0, 3], 1) == 3
+    assert last_within([0, 1, 3, 3], 1) == 1
+    assert last_within([2, 0, 3, 2, 4], 2) == 3
+    assert last_within([2, 0, 3, 2, 4], 0) == 1
+    assert last_within([9, 9, 1], 1) == 2  # the last one itself
 
 
 def test_nothing_is_decided_before_the_earliest_epoch() -> None:
     counts = [0, *[4] * 14]
-    assert skip_decisions(counts) == [None] * 9 + [0] * 6
-    assert skip_decisions(counts, earliest=3) == [None] * 2 + [0] * 13
+    assert skip_decisions(counts) == [False] * 9 + [True] * 6
+    assert skip_decisions(counts, earliest=3) == [False] * 2 + [True] * 13
 
 
 def test_exactly_as_many_as_allowed_are_no_reason() -> None:
-    assert too_many_skips([0, 0, 2], most=2, earliest=1) is None
-    assert too_many_skips([0, 0, 2], most=1, earliest=1) == 1
-    assert too_many_skips([0, 0, 1], most=0, earliest=1) == 1
+    assert too_many_skips([0, 0, 2], most=2, earliest=1) is False
+    assert too_many_skips([0, 0, 2], most=1, earliest=1) is True
+    assert too_many_skips([0, 0, 1], most=0, earliest=1) is True
+    assert last_within([3, 2], 2) == 1
+    assert last_within([3, 2], 1) is None
 
 
-def test_limit_that_was_never_kept_leaves_nothing_to_return() -> None:
-    assert skip_decisions([5] * 20, earliest=1) == [None] * 20
+def test_limit_that_was_never_kept_is_told_although_there_is_nothing_to_go_back_to() -> None:
+    counts = [5] * 20
+    assert skip_decisions(counts, earliest=1) == [True] * 20
+    assert [last_within(counts[:n], 4) for n in range(21)] == [None] * 21
 
 
 def test_only_the_last_epoch_is_judged() -> None:
-    assert too_many_skips([0, 9, 9, 1], earliest=1) is None
+    assert too_many_skips([0, 9, 9, 1], earliest=1) is False
 
 
 def test_no_epochs_decide_nothing() -> None:
-    assert too_many_skips([], earliest=1) is None
+    assert too_many_skips([], earliest=1) is False
+    assert too_many_skips([], most=0, earliest=0) is False
+    assert last_within([], 5) is None
 
 
 @given(counts=st.lists(st.integers(0, 5), max_size=12), most=st.integers(0, 4), earliest=st.integers(1, 8))
 @settings(max_examples=400, deadline=None, derandomize=True)
 def test_skip_rule_is_that_of_a_naive_loop(counts: list[int], most: int, earliest: int) -> None:
-    expected = None
-    if len(counts) >= earliest and counts and counts[-1] > most:
-        for epoch, count in enumerate(counts):
-            if count <= most:
-                expected = epoch
-    found = too_many_skips(counts, most=most, earliest=earliest)
+    expected, too_many = None, False
+    for epoch, count in enumerate(counts):
+        if count <= most:
+            expected, too_many = epoch, False
+        else:
+            too_many = epoch + 1 >= earliest
+    assert too_many_skips(counts, most=most, earliest=earliest) is too_many
+    found = last_within(counts, most)
     assert found == expected
     assert found is None or counts[found] <= most
+    assert found is None or not too_many or found < len(counts) - 1

@@ -211,7 +211,8 @@ def by_hand(model: Model, x: Tensor, y: Tensor) -> Tensor:
         if betas:
             gamma = torch.cat(betas).view(2, 5).exp()
             sums = torch.stack([sum(gamma[:, e] for e in range(5) if ENDS[e] == end) for end in ENDS], dim=1)  # type: ignore[misc]
-            tables = tables * (gamma / sums).unsqueeze(2)
+            gamma = (gamma / sums).unsqueeze(2)
+            tables = torch.cat([tables * gamma, gamma], dim=2)  # what passes by weighs gamma itself
         return F.cross_entropy(model(x, [tables[0], tables[1], tables[0]])[0], y)
 
     with untouched_statistics(model), fixed(model.parameters()):

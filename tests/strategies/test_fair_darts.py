@@ -12,11 +12,13 @@ from torch.optim import SGD
 
 from gradnas.finalizers import Finalizers
 from gradnas.ops import ArchParams
+from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.diagnostics import describe_alphas, entropies, mean_entropy
 from gradnas.spaces import DartsSpace
 from gradnas.strategies import Batch, FairDarts
 from gradnas.strategies.fair_darts import Sigmoid
 from gradnas.supergraph import Model
+from gradnas.training import TrainConf
 
 F64 = torch.float64
 OPS = ("skip_connect", "sep_conv_3x3", "avg_pool_3x3")
@@ -58,6 +60,32 @@ def test_gates_are_sigmoids_and_rows_have_any_sum() -> None:
         torch.testing.assert_close(found, torch.tensor(expected, dtype=F64), rtol=1e-12, atol=0)
     assert float(RULE.weights(alphas)[0].sum()) > 2
     assert float(RULE.weights(alphas)[1].sum()) < 0.1
+
+
+def test_all_gates_are_half_open_at_the_start() -> None:
+    ((name, value),) = RULE.initial(5)
+    assert isinstance(value, Parameter)
+    assert (name, value.tolist()) == ("alphas", [0.0] * 5)
+    assert value.requires_grad
+    model = Model(SPACE.build(), affine=False)
+    assert any(bool((alpha != 0).any()) for alpha in model.all_owned().param_by_kind())  # a softmax starts elsewhere
+    state = torch.get_rng_state()
+    model.set_mixing_rule(FairDarts().mixing_rule)
+    assert torch.equal(torch.get_rng_state(), state)  # nothing is drawn
+    learnt = list(model.all_owned().param_by_kind())
+    assert [alpha.tolist() for alpha in learnt] == [[0.0] * 3] * 10
+    for table in model.mixing_weights():
+        assert table is not None
+        assert torch.equal(table.detach(), torch.full((5, 3), 0.5))
+    learnt[0].data.fill_(2.0)
+    model.set_mixing_rule(FairDarts().mixing_rule)
+    assert next(iter(model.all_owned().param_by_kind())) is learnt[0]  # what was learnt by such a rule is kept
+
+
+def test_a_search_begins_there() -> None:
+    model = Model(SPACE.build(), affine=False)
+    trainer = ArchTrainer(TrainConf(epochs=1), model, strategy=FairDarts(), seed=3)
+    assert [alpha.tolist() for alpha in trainer.alphas] == [[0.0] * 3] * 10
 
 
 def test_gates_are_independent_of_each_other() -> None:
@@ -146,7 +174,7 @@ def test_the_step_follows_the_validation_loss_and_the_penalty(zero_one: float) -
         expected.append(g - zero_one * 2 * (gate - 0.5) * gate * (1 - gate) / n)
     held.strategy.step((batch(1)[0] * math.nan, batch(1)[1]), batch(2))
     state = held.strategy.state_dict()["optimizer"]["state"]["state"]
-    found = [state[i]["exp_avg"] / 0.5 for i in range(len(held.alphas))]
+    found = [state[i]["exp_avg"] / (1 - 0.9) for i in range(len(held.alphas))]
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
     assert (held.strategy.penalty() is None) == (zero_one == 0)
 

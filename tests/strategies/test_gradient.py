@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ from gradnas.strategies import (
     SearchSchedule,
     Snas,
 )
-from gradnas.strategies.gradient import batch_gradient
+from gradnas.strategies.gradient import AdamStrategy, AnnealedStrategy, batch_gradient
+from gradnas.strategies.sampling import Draws, SampledRule, Temperature, TemperedRule
 from gradnas.supergraph import Model, Softmax
 
 F64 = torch.float64
@@ -358,10 +360,120 @@ def test_cost_is_that_of_the_passes_and_what_draws_cannot_be_recorded(name: str,
     assert strategy.capturable is capturable
 
 
+# ----------------------------------------------------------------------------------------------- by Adam, and annealed
+
+BY_ADAM: dict[str, Callable[..., AdamStrategy]] = {
+    "darts": Darts,
+    "snas": Snas,
+    "gdas": Gdas,
+    "pc_darts": PcDarts,
+    "fair_darts": FairDarts,
+    "by itself": lambda lr=0.1, betas=(0.5, 0.9), weight_decay=0.0: ByAdam(lr, betas, weight_decay),
+}
+
+
+class ByAdam(AdamStrategy):
+    """Adam and nothing else."""
+
+    bilevel = True
+
+    def __init__(self, lr: float, betas: Sequence[float], weight_decay: float) -> None:
+        super().__init__(Softmax(), lr, betas, weight_decay)
+
+
+@pytest.mark.parametrize("name", BY_ADAM)
+@pytest.mark.parametrize("value", [-1e-3, math.nan, math.inf])
+def test_rates_must_be_at_least_zero_and_finite(value: float, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"lr must be at least 0 and finite, got {value}"):
+        BY_ADAM[name](lr=value)
+    with pytest.raises(ValueError, match=rf"weight_decay must be at least 0 and finite, got {value}"):
+        BY_ADAM[name](weight_decay=value)
+    still = BY_ADAM[name](lr=0.0, weight_decay=0.0)
+    assert (still.lr, still.weight_decay) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", BY_ADAM)
+@pytest.mark.parametrize("betas", [(-0.1, 0.9), (0.5, 1.0), (math.nan, 0.9), (0.5, math.inf), (0.5,), (0.1, 0.2, 0.3)])
+def test_decay_rates_of_adam_are_two_numbers_below_one(betas: Sequence[float], name: str) -> None:
+    with pytest.raises(ValueError, match=r"betas must be two numbers of at least 0 and below 1, got"):
+        BY_ADAM[name](betas=betas)
+
+
+@pytest.mark.parametrize("name", BY_ADAM)
+def test_decay_rates_of_adam_become_a_pair_of_floats(name: str) -> None:
+    found = BY_ADAM[name](betas=[0, 0.999]).betas
+    assert found == (0.0, 0.999)
+    assert [type(value) for value in found] == [float, float]
+
+
+def test_adam_adds_the_decay_to_the_gradient_at_a_constant_rate() -> None:
+    lr, (beta1, beta2), decay = 0.05, (0.5, 0.999), 0.3
+    bound = Bound(ByAdam(lr, [beta1, beta2], decay))
+    m = v = torch.zeros(sum(alpha.numel() for alpha in bound.alphas), dtype=F64)
+    for t in range(1, 5):
+        alpha = torch.cat([value.flatten() for value in bound.values()])
+        g = torch.cat([value.flatten() for value in bound.gradient(batch(t))]) + decay * alpha
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+        expected = alpha - lr * (m / (1 - beta1**t)) / ((v / (1 - beta2**t)).sqrt() + 1e-8)
+        bound.strategy.new_epoch(t)
+        bound.strategy.step(TRAIN, batch(t))
+        torch.testing.assert_close(
+            torch.cat([value.flatten() for value in bound.values()]), expected, rtol=1e-12, atol=0
+        )
+
+
+class Tempered(TemperedRule):
+    """A softmax that notes the temperature of each pass."""
+
+    def __init__(self) -> None:
+        super().__init__(7.0)
+        self.seen = list[float]()
+
+    def weights(self, alphas_EN: Tensor) -> Tensor:
+        self.seen.append(self.temperature)
+        return (alphas_EN / self.temperature).softmax(1)
+
+    def probabilities(self, alphas_EN: Tensor) -> Tensor:
+        return alphas_EN.softmax(1)
+
+
+class Annealed(AnnealedStrategy):
+    bilevel = True
+
+    def __init__(self, rule: Tempered, ends: Sequence[float]) -> None:
+        super().__init__(rule, Temperature(ends), 0.1, (0.5, 0.9), 0.0)
+
+
+def test_temperature_of_the_epoch_is_that_of_the_passes() -> None:
+    rule = Tempered()
+    strategy = Annealed(rule, (4.0, 1.0))
+    assert (rule.temperature, strategy.describe()) == (4.0, {"temperature": 4.0})  # not the rule's own 7
+    bound = Bound(strategy)  # of four epochs
+    for epoch in range(4):
+        strategy.new_epoch(epoch)
+        assert strategy.describe() == {"temperature": 4.0 - epoch}
+        strategy.step(TRAIN, VAL)
+        bound.weight_step()
+    assert rule.seen == [t for t in (4.0, 3.0, 2.0, 1.0) for _ in range(4)]  # two passes and two types of cells
+    strategy.new_epoch(1)  # a search that goes on
+    assert rule.temperature == 3.0
+
+
+def test_annealed_strategies_check_what_those_by_adam_check_and_draw() -> None:
+    assert not Annealed(Tempered(), (1.0, 1.0)).capturable
+    assert isinstance(Tempered().draws, Draws)
+    assert issubclass(TemperedRule, SampledRule)
+    for strategy in (Snas, Gdas):
+        assert issubclass(strategy, AnnealedStrategy)
+    for changes in ({"lr": -1.0}, {"betas": (1.0, 0.5)}, {"weight_decay": -1.0}, {"temperature": (0.0, 1.0)}):
+        with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
+            Gdas(**changes)  # type: ignore[arg-type]  # what the test is about
+
+
 def test_a_gradient_that_is_not_finite_is_reported() -> None:
     bound = Bound(Single())
     bound.weight_step()
     bound.strategy.check()
     bound.weight_step((TRAIN[0] * torch.nan, TRAIN[1]))
-    with pytest.raises(FloatingPointError, match="at step 1 "):
+    with pytest.raises(FloatingPointError, match="at architecture step 1 "):
         bound.strategy.check()

@@ -71,27 +71,56 @@ def test_edge_weights_are_a_softmax_over_the_edges_of_each_node() -> None:
         assert sum(g for g, n in zip(found, nodes, strict=True) if n == node) == pytest.approx(1.0)
 
 
-def products(cell: Cell) -> dict[tuple[int, int], Tensor]:
-    """Softmax of alpha times gamma by hand, (node, edge) to (N,)."""
+def gammas(cell: Cell) -> dict[tuple[int, int], float]:
+    """Softmax of beta by hand, (node, edge) to the weight of the edge."""
     found = {}
     for n, node in enumerate(cell.node_edges()):
         total = sum(math.exp(float(beta(e.op))) for e in node)
-        for i, e in enumerate(node):
-            assert isinstance(e, DagEdge)
-            powers = e.op.alphas.detach().exp()
-            found[n, i] = powers / powers.sum() * math.exp(float(beta(e.op))) / total
+        found |= {(n, i): math.exp(float(beta(e.op))) / total for i, e in enumerate(node)}
     return found
 
 
-def test_mixing_weights_of_a_cell_are_the_products() -> None:
-    model = supergraph(PcDarts(partial=2))
-    for cell in model.typed_cells():
-        expected = torch.stack(list(products(cell).values()))
-        for table in (cell.mixing_weights(), cell.probabilities()):
+def products(cell: Cell) -> dict[tuple[int, int], Tensor]:
+    """Softmax of alpha times gamma by hand, (node, edge) to (N,)."""
+    found = {}
+    for (n, i), gamma in gammas(cell).items():
+        powers = cell.node_edges()[n][i].op.alphas.detach().exp()  # type: ignore[union-attr, operator]  # of a mixed op
+        found[n, i] = powers / powers.sum() * gamma
+    return found
+
+
+@pytest.mark.parametrize("partial", [1, 2])
+def test_mixing_weights_of_a_cell_are_the_products_and_gamma_for_what_passes(partial: int) -> None:
+    model = supergraph(PcDarts(partial=partial))
+    for cell, rows in zip(model.typed_cells(), model.probabilities(), strict=True):
+        strengths = torch.stack(list(products(cell).values()))
+        gamma = torch.tensor(list(gammas(cell).values()), dtype=F64)
+        completed = strengths if partial == 1 else torch.cat([strengths, gamma.unsqueeze(1)], dim=1)
+        found = (cell.mixing_weights(), cell.probabilities(), rows)
+        for table, expected in zip(found, (completed, strengths, completed), strict=True):
             assert table is not None
             torch.testing.assert_close(table.detach(), expected, rtol=1e-12, atol=0)
-            torch.testing.assert_close(table[:2].sum().detach(), torch.tensor(1.0, dtype=F64))  # node 0
-            torch.testing.assert_close(table[2:].sum().detach(), torch.tensor(1.0, dtype=F64))  # node 1
+            for of_node in (table[:2, :4], table[2:, :4]):
+                torch.testing.assert_close(of_node.sum().detach(), torch.tensor(1.0, dtype=F64))
+        factors = cell.edge_factors()
+        assert factors is not None
+        torch.testing.assert_close(factors.detach(), gamma, rtol=1e-12, atol=0)
+
+
+def test_what_passes_follows_beta_alone() -> None:
+    """The passing weight is gamma itself: the slopes of a row that was divided and summed again would be rounding."""
+    cell = supergraph(PcDarts(partial=2)).typed_cells()[0]
+    table = cell.mixing_weights()
+    assert table is not None
+    ops = cell.mixed_ops()
+    gamma = list(gammas(cell).values())
+    for row in range(5):
+        of_betas = torch.autograd.grad(table[row, -1], [op.arch_params()["betas"] for op in ops], retain_graph=True)  # type: ignore[arg-type]  # parameters
+        of_alphas = torch.autograd.grad(table[row, -1], [op.alphas for op in ops], retain_graph=True)
+        assert not any(bool(slopes.any()) for slopes in of_alphas)  # exactly
+        same = range(2) if row < 2 else range(2, 5)
+        expected = [gamma[row] * ((i == row) - gamma[i]) if i in same else 0.0 for i in range(5)]
+        assert [float(slope) for slope in of_betas] == pytest.approx(expected, abs=1e-12)
 
 
 def test_first_parameters_are_small_and_of_the_right_shape() -> None:
@@ -146,26 +175,40 @@ def test_record_holds_alphas_and_betas() -> None:
 # ----------------------------------------------------------------------------------------------------------- gradients
 
 
-def test_one_part_is_darts_with_weighted_edges() -> None:
-    strategy = PcDarts(partial=1)
-    assert strategy.supergraph(SPACE.build()) == SPACE.build()
-    model = supergraph(strategy)
+def test_one_part_is_darts() -> None:
+    assert PcDarts(partial=1).supergraph(SPACE.build()) == SPACE.build()
+
+
+def weighed(e: DagEdge, source: Tensor, weights_N: Tensor, gamma: float, parts: int) -> Tensor:
+    """An edge from the equation: gamma times the mixture of the first channels beside gamma times the others."""
+    width = source.shape[1] // parts
+    terms = [w * f(source[:, :width]) for w, f in zip(weights_N, e.op.candidates, strict=True)]  # type: ignore[arg-type]  # a ModuleList
+    mixture, rest = torch.stack(terms).sum(0), source[:, width:]
+    if e.op.desc.stride == 2 and parts > 1:
+        rest = F.max_pool2d(rest, 2)
+    return torch.nn.ChannelShuffle(parts)(torch.cat([mixture, gamma * rest], dim=1)) if parts > 1 else mixture
+
+
+@pytest.mark.parametrize("partial", [1, 2, 4])
+def test_network_is_darts_with_parts_of_the_channels_and_weighted_edges(partial: int) -> None:
+    model = supergraph(PcDarts(partial=partial))
     x, _ = batch(1)
     s0 = s1 = model.model_stems[0](x)
     if not model.stems_equal:
         s1 = model.model_stems[1](x)
     for cell in model.typed_cells():
-        weights = products(cell)
+        weights, gamma = products(cell), gammas(cell)
         states = [cell.stems[0](s0), cell.stems[1](s1)]
         for n, node in enumerate(cell.node_edges()):
             terms = []
             for i, e in enumerate(node):
                 assert isinstance(e, DagEdge)
-                source = states[e.input_ids[0]]
-                terms += [w * f(source) for w, f in zip(weights[n, i], e.op.candidates, strict=True)]  # type: ignore[arg-type]  # a ModuleList
+                terms.append(weighed(e, states[e.input_ids[0]], weights[n, i], gamma[n, i], partial))
             states.append(torch.stack(terms).sum(0))
         s0, s1 = s1, cell.post_op(states)
-    torch.testing.assert_close(model(x)[0], model.logits_op(model.pool_op(s1)), rtol=1e-9, atol=1e-12)
+    expected = model.logits_op(model.pool_op(s1))
+    torch.testing.assert_close(model(x)[0], expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(model(x, model.probabilities())[0], expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("partial", [1, 2])

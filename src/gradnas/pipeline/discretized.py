@@ -42,7 +42,7 @@ class Discretized(nn.Module):
 
 
 def _rows(cell: Cell, chosen: CellDesc) -> list[list[float]] | None:
-    rows = []
+    rows, passing = [], any(op.partial > 1 for op in cell.mixed_ops())
     for edges, node in zip(cell.node_edges(), chosen.nodes(), strict=True):
         left = [(edge.op_desc.name, edge.input_ids) for edge in node.edges]
         for edge in edges:
@@ -56,7 +56,7 @@ def _rows(cell: Cell, chosen: CellDesc) -> list[list[float]] | None:
             kept = [name for name, inputs in left if inputs == edge.input_ids and name in edge.op.names]
             left = [pair for pair in left if not (pair[1] == edge.input_ids and pair[0] in kept)]
             row = [float(name in kept) for name in edge.op.names]
-            rows.append(row if edge.op.partial == 1 else [*row, float(bool(kept))])
+            rows.append([*row, float(bool(kept))] if passing else row)
         if left:
             return None
     return rows

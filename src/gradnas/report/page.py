@@ -63,7 +63,8 @@ def render_report(run: RunFolder) -> str:
     confusion_scene = confusion.scene() if confusion is not None else None
     epochs = tuple(record for record in run.mixtures if record.returned is None)
     mixture_charts = [chart(epochs) for chart in (entropy_chart, skips_chart, drop_chart, eigenvalue_chart)]
-    experts = expert_histories(run.mixtures)
+    experts = expert_histories(epochs)
+    last = run.mixtures[-1] if run.mixtures else None
     network = run.full if run.full is not None else run.found
     same_cells = _wirings(network) == _wirings(run.found)  # then the drawings show the shapes of the retrained network
     return environment.from_string(template).render(
@@ -85,9 +86,9 @@ def render_report(run: RunFolder) -> str:
             for phase in phase_curves(run.metrics)
         ],
         weight_maps=[_figure(scene) for scene in weight_maps(run.mixtures, run.found)],
-        last_epoch=run.mixtures[-1].epoch if run.mixtures else None,
+        last_epoch=None if last is None else last.epoch if last.returned is None else last.returned,
         mixture_charts=[_drawn(chart) for chart in mixture_charts if chart is not None],
-        experts=expert_story(run.mixtures, experts),
+        experts=expert_story(epochs, experts),
         survivors=[_figure(survivors_chart(history)) for history in experts],
         log_weights=[_figure(scene) for history in experts if (scene := log_weight_chart(history)) is not None],
         confusion=_figure(confusion_scene) if confusion_scene is not None else None,

@@ -123,9 +123,9 @@ class Cell(ArchModule):
 
     def complete(self, weights_EN: Tensor) -> Tensor:
         """Mixing weights as :meth:`forward` takes them, from those of the candidates of each edge by itself."""
-        factors, first = self.edge_factors(), self.mixed_ops()[0]
+        factors = self.edge_factors()
         table = weights_EN if factors is None else weights_EN * factors.unsqueeze(1)
-        table = table if first.partial == 1 else with_passing(table, factors)
+        table = table if self._row_length() == table.shape[1] else with_passing(table, factors)
         return table.to(next(self.parameters(), table).dtype)
 
     def ends(self) -> list[int]:
@@ -160,13 +160,16 @@ class Cell(ArchModule):
 
     def _check_weights(self, weights: Tensor, examples: int) -> None:
         ops = self.mixed_ops()
-        candidates, length = (len(ops[0].names), ops[0].row_length) if ops else (0, 0)
+        candidates, length = len(ops[0].names) if ops else 0, self._row_length()
         if tuple(weights.shape) not in ((len(ops), length), (len(ops), examples, length)):
             raise ValueError(
                 f"cells[{self.desc.id}] has {len(ops)} edges that hold a choice, each of {candidates} candidates, got "
                 f"mixing weights of shape {tuple(weights.shape)}. Pass one row per edge, {(len(ops), length)}, or "
                 f"one per edge and example, {(len(ops), examples, length)}."
             )
+
+    def _row_length(self) -> int:
+        return max((op.row_length for op in self.mixed_ops()), default=0)
 
     def _plain(self, states: list[Tensor], weights: Tensor | None) -> list[Tensor]:
         """All states from the first two, edge by edge: the definition."""

@@ -40,9 +40,12 @@ class DagEdge(ArchModule):
 
         Args:
             inputs: The states of the cell so far, each (B, C, H, W).
-            weights: Mixing weights of this edge, shape (N,), for a mixed op.
+            weights: Mixing weights of this edge, shape (N,), for a mixed op; a last entry for channels that pass by is
+                left out where none do.
         """
         chosen = [inputs[i] for i in self.input_ids]
         x = chosen[0] if len(chosen) == 1 else chosen
+        if isinstance(self.op, MixedOp) and weights is not None:
+            weights = weights[..., : self.op.row_length]
         out: Tensor = self.op(x, weights) if isinstance(self.op, MixedOp) else self.op(x)
         return out if self.drop_path is None else self.drop_path(out)

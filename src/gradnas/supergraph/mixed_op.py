@@ -81,17 +81,19 @@ class MixedOp(Op):
         """Mix by this rule from now on, and compute all candidates again.
 
         Args:
-            rule: The rule. Parameters of other kinds than it learns are replaced by fresh ones of its own.
+            rule: The rule. Parameters of other kinds than it learns, or that a rule with another start has made, are
+                replaced by fresh ones of its own.
             shared: Parameters of the edge that owns them, when that is another one.
             afresh: Replace parameters in any case.
         """
+        alike = type(self.rule).initial is type(rule).initial  # else they would not start where the rule starts
         self.rule, self.computed = rule, self._choices
         if shared is not None:
             self.release_arch_params()
             self._take(shared)
             return
         held = self.arch_params()
-        if afresh or tuple(held) != rule.entries:
+        if afresh or not alike or tuple(held) != rule.entries:
             device = entry(held, next(iter(held))).device
             self.release_arch_params()
             self.create_arch_params(rule.initial(len(self.names), device))

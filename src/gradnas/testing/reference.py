@@ -17,7 +17,7 @@ def naive_logits(model: Model, x: Tensor, mixing: Sequence[Tensor | None]) -> Te
     Args:
         model: The supergraph.
         x: Images (B, C, H, W).
-        mixing: Mixing weights of each cell, (E, N).
+        mixing: Mixing weights of each cell, (E, N), or (E, N + 1) where channels pass by.
     """
     s0: Tensor = model.model_stems[0](x)
     s1 = s0 if model.stems_equal else model.model_stems[1](s0 if model.stems_chained else x)
@@ -54,7 +54,7 @@ def _edge(op: MixedOp, x: Tensor, weights: Tensor) -> Tensor:
     passed = x[:, seen:]
     if op.desc.stride == 2:
         passed = F.max_pool2d(passed, 2, ceil_mode=True)
-    passed = weights.sum() * passed
+    passed = weights[-1] * passed
     parts = [mixed, *(passed[:, i * seen : (i + 1) * seen] for i in range(op.partial - 1))]
     return torch.stack([part[:, c] for c in range(seen) for part in parts], dim=1)
 

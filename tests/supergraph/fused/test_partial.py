@@ -112,7 +112,7 @@ def test_gradients_of_mixing_weights_of_each_example(
         leave_out(pair, 1)
     x, y = batch(ODD)
     g = torch.Generator().manual_seed(0)
-    tables = [torch.rand(5, len(x), 8, generator=g).requires_grad_() for _ in ODD.cell_descs]
+    tables = [torch.rand(5, len(x), 9, generator=g).requires_grad_() for _ in ODD.cell_descs]
     outs, gradients = [], []
     for model in pair:
         outs.append(model.train(training)(x, tables)[0])
@@ -124,8 +124,10 @@ def test_gradients_of_mixing_weights_of_each_example(
     largest = max(float(a.abs().max()) for a in gradients[0])
     for a, b in zip(*gradients, strict=True):
         assert_close((a, b), 1e-10, "gradient", floor=1e-4 * largest)
-    # None is not computed, but its weight is in the sum that multiplies what passes by.
-    assert all(bool((table[..., DARTS_PRIMITIVES.index("none")] != 0).any()) for table in gradients[1][:3])
+    # None is not computed, and takes no part in the weight of what passes by, which is the last column.
+    for found in gradients:
+        assert not any(bool(table[..., DARTS_PRIMITIVES.index("none")].any()) for table in found[:3])
+        assert all(bool((table[..., 8] != 0).any()) for table in found[:3])
 
 
 def test_edges_with_other_parts_than_the_first_run_whole(both: Any, batch: Any, assert_same_step: Any) -> None:
@@ -138,7 +140,26 @@ def test_edges_with_other_parts_than_the_first_run_whole(both: Any, batch: Any, 
             return OpDesc(op.name, op.params.replace(partial=parts))
 
         desc = ODD.map_ops(change)
-        assert_same_step(both(desc), *batch(desc))
+        pair = both(desc)
+        assert_same_step(pair, *batch(desc))
+        for model in pair:  # rows are as long as the longest one
+            assert [None if table is None else table.shape for table in model.mixing_weights()] == [(5, 9)] * 3
+            assert [op.row_length for op in model.typed_cells()[0].mixed_ops()] == [8 + (first > 1)] + [
+                8 + (others > 1)
+            ] * 4
+
+
+def test_channels_that_pass_are_weighed_apart_from_candidates(both: Any, batch: Any, assert_close: Any) -> None:
+    """The last column of a table alone: both executions move with it, and by the same."""
+    pair = both(ODD)
+    x, _ = batch(ODD)
+    g = torch.Generator().manual_seed(0)
+    tables = [torch.rand(5, 9, generator=g) for _ in ODD.cell_descs]
+    others = [torch.cat([table[:, :8], 1 - table[:, 8:]], dim=1) for table in tables]
+    found = [[model(x, given)[0] for model in pair] for given in (tables, others)]
+    for outs in found:
+        assert_close(outs, 1e-10, "logits")
+    assert float((found[0][0] - found[1][0]).detach().abs().max()) > 1e-3
 
 
 def test_the_width_of_groups_changes_nothing(

@@ -80,7 +80,7 @@ class OutcomeChecks(StrategySuite):
             for cell in model.typed_cells():
                 table = cell.mixing_weights()
                 assert table is not None
-                table = table.detach()
+                table = table.detach()[:, : len(SYMMETRIC)]  # without what passes by
                 spread = float((table - table.mean(dim=1, keepdim=True)).abs().max())
                 assert spread < 1e-6, f"cells[{cell.desc.id}] prefers one of equal candidates by {spread:.3g}: {table}"
             return

@@ -243,6 +243,6 @@ def _left_out(model: Model, tables: list[Tensor | None]) -> list[str]:
         if table is None:
             continue
         for op, row in zip(cell.mixed_ops(), table.tolist(), strict=True):
-            for candidate, weight in zip(op.candidates, row, strict=True):
+            for candidate, weight in zip(op.candidates, row[: len(op.names)], strict=True):
                 found += [names[id(p)] for p in candidate.parameters() if weight == 0.0]
     return found
