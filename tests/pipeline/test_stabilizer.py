@@ -598,3 +598,14 @@ def test_nothing_of_the_model_but_its_weights_is_changed(tools: Any, kind: str, 
     assert all(p.requires_grad for p in model.parameters())
     assert all(p.grad is None for p in model.all_owned().param_by_kind())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_eigenvalue_alone_returns_no_cell_over_a_limit_that_stops() -> None:
+    conf = StabilizeConf(
+        eigenvalue="stop", eigenvalue_window=1, eigenvalue_lag=1, skip_limit="stop", max_skips=1, skip_limit_from=1
+    )
+    early = EarlyStop(conf, 0)
+    assert [v.stop for v in early.after(0, 1.0, 3, {"alphas": torch.zeros(2)})] == [False]
+    (verdict,) = early.after(1, 9.0, 1, {"alphas": torch.ones(2)})
+    assert (verdict.back_to, verdict.stop) == (1, True)
+    assert torch.equal(early.snapshot(1)["alphas"], torch.ones(2))

@@ -105,7 +105,7 @@ class ArchTrainer(Trainer):
             self.stabilize, model, derive_seed(seed, f"{phase}.noise"), conf_train.epochs, self._warmup
         )
         self._early_stop = EarlyStop(self.stabilize, self._warmup)
-        self._diagnosed = False  # in the epoch before: a message that stays is told once
+        self._diagnosed = 0  # sentences in the epoch before: what stays is told once
 
     def pre_fit(self, data_loaders: DataLoaders) -> None:
         """Bind the strategy.
@@ -213,9 +213,9 @@ class ArchTrainer(Trainer):
         record["diagnosis"] = diagnosis(record)
         self._last_found = found
         self._stop_or_warn(record)
-        if record["diagnosis"] and (self.stopped or not self._diagnosed):
+        if len(record["diagnosis"]) > self._diagnosed or self.stopped:
             _LOG.warning("epoch %d of the search: %s", self.epoch, " ".join(record["diagnosis"]))
-        self._diagnosed = bool(record["diagnosis"])
+        self._diagnosed = len(record["diagnosis"])
         if self.alpha_log is not None:
             self.alpha_log(record)
             if self.stopped:

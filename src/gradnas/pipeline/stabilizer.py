@@ -166,7 +166,7 @@ class EarlyStop:
                 f"the dominant Hessian eigenvalue of the validation loss has risen to {self._eigenvalues[-1]:.3g}, its "
                 f"mean by more than a factor {1 / conf.eigenvalue_ratio:.2f} in {conf.eigenvalue_lag} epochs"
             )
-            verdicts.append(Verdict(reason, first + risen, conf.eigenvalue == "stop"))
+            verdicts.append(Verdict(reason, first + self._within_limit(risen), conf.eigenvalue == "stop"))
         if conf.skip_limit != "none" and too_many_skips(
             self._skips, most=conf.max_skips, earliest=conf.skip_limit_from
         ):
@@ -178,6 +178,11 @@ class EarlyStop:
             verdicts.append(Verdict(reason, back_to, conf.skip_limit == "stop" and within is not None))
         self._forget(epoch)
         return verdicts
+
+    def _within_limit(self, index: int) -> int:
+        """This entry of the record, or the last one within the limit of skips where that limit would stop."""
+        within = last_within(self._skips, self._conf.max_skips) if self._conf.skip_limit == "stop" else None
+        return index if within is None or self._skips[index] <= self._conf.max_skips else within
 
     def _forget(self, epoch: int) -> None:
         """Drop what no rule can go back to."""
