@@ -467,7 +467,7 @@ def test_annealed_strategies_check_what_those_by_adam_check_and_draw() -> None:
         assert issubclass(strategy, AnnealedStrategy)
     for changes in ({"lr": -1.0}, {"betas": (1.0, 0.5)}, {"weight_decay": -1.0}, {"temperature": (0.0, 1.0)}):
         with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
-            Gdas(**changes)  # type: ignore[arg-type]  # what the test is about
+            Gdas(**changes)
 
 
 def test_a_gradient_that_is_not_finite_is_reported() -> None:

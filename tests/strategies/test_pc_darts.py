@@ -73,7 +73,7 @@ def test_edge_weights_are_a_softmax_over_the_edges_of_each_node() -> None:
 
 def gammas(cell: Cell) -> dict[tuple[int, int], float]:
     """Softmax of beta by hand, (node, edge) to the weight of the edge."""
-    found = {}
+    found: dict[tuple[int, int], float] = {}
     for n, node in enumerate(cell.node_edges()):
         total = sum(math.exp(float(beta(e.op))) for e in node)
         found |= {(n, i): math.exp(float(beta(e.op))) / total for i, e in enumerate(node)}

@@ -86,7 +86,7 @@ def test_ends_of_the_ranges_are_allowed(changes: dict[str, Any]) -> None:
     assert dataclasses.asdict(StabilizeConf(**changes)).items() >= changes.items()
 
 
-ON = {"perturb": "adversarial", "eigenvalue": "warn", "skip_limit": "warn"}
+ON: dict[str, Any] = {"perturb": "adversarial", "eigenvalue": "warn", "skip_limit": "warn"}
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_a_setting_without_effect_is_refused(switch: str, name: str, value: floa
     others = {key: word for key, word in ON.items() if key != switch}
     for changes in ({name: value}, {switch: "none", name: value}, {**others, name: value}):
         with pytest.raises(ValueError, match=rf"^{name} has no effect while {switch} is 'none'\. Set {switch}, or"):
-            StabilizeConf(**changes)  # type: ignore[arg-type]  # by name
+            StabilizeConf(**changes)
     default = getattr(StabilizeConf(), name)
     assert StabilizeConf(**{name: default}) == StabilizeConf()  # the default changes nothing, and is allowed
-    found = StabilizeConf(**{switch: ON[switch], name: value})  # type: ignore[arg-type]  # by name
+    found = StabilizeConf(**{switch: ON[switch], name: value})
     assert (getattr(found, switch), getattr(found, name)) == (ON[switch], value)
 
 
@@ -135,7 +135,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 @st.composite
-def stabilized(draw: st.DrawFn, **given: st.SearchStrategy[Any]) -> StabilizeConf:
+def stabilized(draw: st.DrawFn, /, **given: st.SearchStrategy[Any]) -> StabilizeConf:
     """Settings of switches that are off are left out."""
     values = {name: draw(strategy) for name, strategy in given.items()}
     idle = {name for switch, name, _ in DEPENDENT if values[switch] == "none"}
