@@ -44,7 +44,7 @@ unit: $(VENV)/.installed-dev ## the tests; for a part: make unit ARGS="tests/arc
 bench: $(VENV)/.installed ## run the step benchmarks and the scaling of a step (twenty minutes)
 	@for script in benchmarks/*_step.py benchmarks/scaling.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-table: $(VENV)/.installed ## all strategies at equal budget, 3 seeds: make table DATA=file.npz (an hour)
+table: $(VENV)/.installed ## all strategies at equal budget, 3 seeds: make table DATA=file.npz (an hour or two)
 	@test -n '$(DATA)' || { echo "make table needs a data set: make table DATA=path/to/set.npz" >&2; exit 2; }
 	$(BIN)/python benchmarks/strategies_table.py --data '$(DATA)'
 

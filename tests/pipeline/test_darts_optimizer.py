@@ -827,7 +827,7 @@ def test_moving_keeps_the_count_of_steps() -> None:
     assert optimizer.get_checkpointables()["arch_steps"] is learner
     optimizer.step(TRAIN, (VAL[0] * math.nan, VAL[1]))
     optimizer.before_training()  # nothing to move, nothing to forget
-    with pytest.raises(FloatingPointError, match="at step 1"):
+    with pytest.raises(FloatingPointError, match="at architecture step 1"):
         optimizer.new_epoch(0)
 
 
@@ -870,7 +870,7 @@ def test_gradient_that_is_not_finite_is_reported_with_its_step(unrolled: bool) -
     optimizer.new_epoch(0)
     optimizer.step(TRAIN, (VAL[0] * math.nan, VAL[1]))
     for call in (lambda: optimizer.new_epoch(1), optimizer.get_final_architecture):
-        with pytest.raises(FloatingPointError, match="not finite at step 1 of this search"):
+        with pytest.raises(FloatingPointError, match="not finite at architecture step 1 of this search"):
             call()
 
 
@@ -1136,7 +1136,7 @@ def test_steps_are_counted_on_after_loading() -> None:
     for key, part in other.get_checkpointables().items():
         part.load_state_dict(copy.deepcopy(optimizer.get_checkpointables()[key].state_dict()))
     other.step(TRAIN, (VAL[0] * math.nan, VAL[1]))
-    with pytest.raises(FloatingPointError, match="at step 3"):
+    with pytest.raises(FloatingPointError, match="at architecture step 3"):
         other.new_epoch(0)
 
 
