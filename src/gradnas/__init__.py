@@ -9,7 +9,6 @@ from gradnas import spaces as spaces
 from gradnas import strategies as strategies
 from gradnas import supergraph as supergraph
 from gradnas import training as training
-from gradnas.api import Result as Result
 from gradnas.api import load as load
 from gradnas.api import resume as resume
 from gradnas.api import retrain as retrain
@@ -17,5 +16,6 @@ from gradnas.api import run as run
 from gradnas.api import search as search
 from gradnas.arch import Genotype as Genotype
 from gradnas.arch import ModelDesc as ModelDesc
+from gradnas.result import Result as Result
 
 __version__ = "0.1.0"

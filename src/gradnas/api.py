@@ -2,13 +2,9 @@
 
 import os
 from dataclasses import fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from gradnas.arch import ModelDesc, Shape
 from gradnas.config import (
     ComponentConf,
     DataConf,
@@ -28,95 +24,17 @@ from gradnas.pipeline import (
     RunFolder,
     dataset_conf,
     load_source,
-    load_weights,
     prepare,
     progress_listener,
     refuse_early,
     resolve_device,
 )
+from gradnas.result import Result
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import Strategy
-from gradnas.supergraph import Model
-from gradnas.training import Metrics
 
 Data = str | os.PathLike[str] | ImageSet | DataSource | MapStyle
 """Images with labels: a name or path, what :func:`gradnas.data.load_data` gives, or a map-style dataset."""
-
-
-class Result:
-    """What a run left, read from its folder.
-
-    Args:
-        folder: The run folder.
-        data: The data set, where it is at hand; otherwise it is loaded again by name when needed.
-
-    Raises:
-        FileNotFoundError: When the folder is not a run folder, or nothing was found in it yet.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], *, data: DataSource | None = None) -> None:
-        self._run = RunFolder.open(folder)
-        self._data = data
-        if not (self._run / "arch.json").is_file():
-            raise FileNotFoundError(
-                f"the search in {self._run.path} is not finished. Continue it with `gradnas resume {self._run.path}`."
-            )
-
-    def __repr__(self) -> str:
-        accuracy = self.summary.get("test_accuracy")
-        score = "not retrained" if accuracy is None else f"test accuracy {accuracy:.2f} %"
-        return f"Result({str(self.folder)!r}, {score}, {self.summary.get('genotype') or self.arch.hash()[:12]})"
-
-    @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return self._run.path
-
-    @cached_property
-    def arch(self) -> ModelDesc:
-        """The found architecture at the size of the search: ``.to_json()``, ``.genotype()``, ``.hash()``."""
-        return ModelDesc.load(self._run / "arch.json")
-
-    @cached_property
-    def config(self) -> RunConf:
-        """The resolved configuration."""
-        return self._run.read_config()
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The numbers of the run; accuracies in percent, times in seconds, 1 MAC = 2 FLOPs."""
-        return self._run.read_json("summary.json") or {}
-
-    def metrics(self, phase: str = "search") -> Metrics:
-        """Losses and accuracies per epoch of ``search``, ``retrain``, ``baseline_retrain``, …."""
-        return Metrics(self._run.metrics(phase))
-
-    @property
-    def input_shape(self) -> Shape:
-        """(channels, height, width) of an image."""
-        return self.arch.conf_model_desc.dataset.image_shape
-
-    @cached_property
-    def model(self) -> nn.Module:
-        """The retrained network on the CPU in evaluation mode: ``model(x)`` gives (logits, None).
-
-        Raises:
-            FileNotFoundError: When the run was not retrained.
-        """
-        path = self._run / "full_arch.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"{self.folder} has no trained network yet; call gradnas.retrain(result) first.")
-        full = ModelDesc.load(path)
-        space = build_space(self.config.space, full.conf_model_desc.dataset)
-        model = Model(full, droppath=True, affine=True, registry=space.registry)
-        load_weights(model, self._run / "weights.safetensors")
-        return model.eval()
-
-    def data(self) -> DataSource:
-        """The data set of the run. ValueError when it was an object that only Python can give again."""
-        if self._data is None:
-            self._data = load_source(self.config)
-        return self._data
 
 
 def search(

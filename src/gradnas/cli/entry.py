@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from gradnas import __version__
-from gradnas.cli.commands import COMMANDS, Command
+from gradnas.cli.command import Command
+from gradnas.cli.commands import COMMANDS
 from gradnas.cli.errors import EXPECTED, Interrupted, UsageError, did_you_mean_command, one_line
 from gradnas.cli.options import parse
 from gradnas.cli.output import complain, say

@@ -4,6 +4,9 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 
+from jsonargparse import ArgumentParser
+
+from gradnas.cli.command import Command, Options
 from gradnas.cli.errors import UsageError, did_you_mean_command
 from gradnas.cli.output import say_table
 from gradnas.config import SPACES, STRATEGIES, preset_names, preset_text
@@ -98,3 +101,20 @@ def first_sentence(docstring: str | None) -> str:
 
 def _first_comment(text: str) -> str:
     return next((line.lstrip("# ") for line in text.splitlines() if line.startswith("#")), "")
+
+
+def _add_list(parser: ArgumentParser) -> None:
+    parser.add_argument("kind", type=str, help=f"One of {', '.join(KINDS)}.")
+
+
+def _list(options: Options) -> None:
+    list_kind(options["kind"])
+
+
+LIST = Command(
+    name="list",
+    usage="|".join(KINDS),
+    summary="List what there is to choose from.",
+    add_options=_add_list,
+    act=_list,
+)

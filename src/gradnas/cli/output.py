@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from gradnas.api import Result
+from gradnas.result import Result
 
 
 def say(text: str = "") -> None:

@@ -1,0 +1,209 @@
+"""The commands that train. Each reads its options, calls one function of the library, and says where the result is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from gradnas import api
+from gradnas.cli.command import Command, Options, add_folder
+from gradnas.cli.errors import Interrupted, UsageError, did_you_mean_command, resume_advice
+from gradnas.cli.options import Aliases, add_option, add_settings
+from gradnas.cli.output import say, say_result
+from gradnas.config import (
+    RetrainConf,
+    RunConf,
+    config_text,
+    from_values,
+    layered,
+    preset_names,
+    preset_text,
+    values_of,
+)
+
+OWN_OPTIONS = ("preset", "config", "out", "debug")
+
+ALIASES: Aliases = {
+    "--data": ("--data.source",),
+    "--space": ("--space.name",),
+    "--strategy": ("--strategy.name",),
+}
+RUN_ALIASES: Aliases = {**ALIASES, "--max-steps": ("--search.max_steps_per_epoch", "--retrain.max_steps_per_epoch")}
+SEARCH_ALIASES: Aliases = {
+    **ALIASES,
+    "--epochs": ("--search.epochs",),
+    "--max-steps": ("--search.max_steps_per_epoch",),
+}
+
+
+# ------------------------------------------------------------------------------------------------------ run and search
+
+
+def _add_layers(parser: ArgumentParser, part: str = "") -> None:
+    add_option(parser, "--preset", str, "NAME", f"Start from these settings{part}: {', '.join(preset_names())}.")
+    add_option(parser, "--config", str, "FILE", f"YAML file of settings{part}; they win over the preset's.")
+
+
+def _add_sources(parser: ArgumentParser, default_out: str, max_steps_of: str) -> None:
+    _add_layers(parser)
+    add_option(parser, "--out", str, "DIR", f"Run folder, by default the next free {default_out}-N.")
+    add_option(parser, "--max-steps", int, "N", f"Stop each epoch after N steps; short for {max_steps_of}.")
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    _add_sources(parser, "runs/run", "max_steps_per_epoch of search and retrain")
+    add_settings(parser, RunConf, RUN_ALIASES)
+
+
+def _add_search(parser: ArgumentParser) -> None:
+    _add_sources(parser, "runs/search", "--search.max_steps_per_epoch")
+    add_option(parser, "--epochs", int, "N", "Short for --search.epochs.")
+    add_settings(parser, RunConf, SEARCH_ALIASES, skip=("retrain", "baseline"))
+
+
+def configuration(options: Options, *, search_only: bool = False) -> RunConf:
+    """The settings of a preset, a file over it, options over both.
+
+    Raises:
+        UsageError: For an unknown preset, naming the nearest.
+        FileNotFoundError: When there is no such file.
+        ValueError: For a key or value that does not fit, saying where.
+    """
+    values, origins = _layers(options)
+    flags = {key: value for key, value in options.items() if key not in OWN_OPTIONS}
+    if flags:
+        origins.append("options")
+        values = layered(values, flags)
+    if search_only:
+        values = layered(values, {"retrain": {"epochs": 0}, "baseline": {"samples": 0}})
+    return from_values(values, " + ".join(origins) or "settings")
+
+
+def _layers(options: Options) -> tuple[dict[str, Any], list[str]]:
+    """The values of a preset and of a file over it, and where they come from."""
+    values: dict[str, Any] = {}
+    origins = []
+    if "preset" in options:
+        name = options["preset"]
+        if name not in preset_names():
+            raise UsageError(f"unknown preset {name!r}.{did_you_mean_command(name, preset_names())}")
+        origins.append(f"preset {name}")
+        values = values_of(preset_text(name), origins[-1])
+    if "config" in options:
+        origins.append(str(options["config"]))
+        values = layered(values, values_of(config_text(options["config"]), origins[-1]))
+    return values, origins
+
+
+def _run(options: Options) -> None:
+    if "preset" not in options and "config" not in options:
+        raise UsageError(f"gradnas run needs --preset NAME ({', '.join(preset_names())}) or --config FILE.")
+    conf = configuration(options)
+    with _working_in(_out(options, "run")) as folder:
+        result = api.run(conf, out=folder)
+    say_result(result)
+
+
+def _search(options: Options) -> None:
+    conf = configuration(options, search_only=True)
+    with _working_in(_out(options, "search")) as folder:
+        result = api.run(conf, out=folder)
+    say_result(result)
+    say(f"next: gradnas retrain {folder}")
+
+
+def _out(options: Options, kind: str) -> Path:
+    return Path(options["out"]) if "out" in options else api.free_folder(kind)
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[Path]:
+    say(f"run folder: {folder}")
+    try:
+        yield folder
+    except KeyboardInterrupt as stop:
+        raise Interrupted(resume_advice(folder)) from stop
+
+
+# ------------------------------------------------------------------------------------------ commands on a run folder
+
+
+def _add_retrain(parser: ArgumentParser) -> None:
+    add_folder(parser)
+    _add_layers(parser, " for retraining")
+    add_option(parser, "--out", str, "DIR", "A new run folder; by default FOLDER gets the network.")
+    add_option(parser, "--data", str, "SOURCE", "Name or path of a data set, by default that of the search.")
+    add_option(parser, "--device", str, "DEVICE", "auto, cpu, cuda, …; by default that of the search.")
+    add_option(parser, "--max-steps", int, "N", "Short for --max_steps_per_epoch.")
+    add_settings(parser, RetrainConf, RETRAIN_ALIASES)
+
+
+def _retrain(options: Options) -> None:
+    own = {"folder", *OWN_OPTIONS, "data", "device"}
+    values, origins = _layers(options)
+    if origins and not values.get("retrain"):
+        raise UsageError(f"{' + '.join(origins)} says nothing of retraining. Give another recipe, or none.")
+    flags = {key: value for key, value in options.items() if key not in own}
+    changes = layered({"retrain": values.get("retrain", {})}, {"retrain": flags})["retrain"]
+    if origins and "epochs" not in flags and not changes.get("epochs", 1):
+        raise UsageError(f"{origins[-1]} retrains nothing (retrain.epochs is 0). Give --epochs or another recipe.")
+    recipe = {"retrain": {"epochs": RetrainConf().epochs, **changes}}
+    conf = from_values(recipe, " + ".join([*origins, "options"])).retrain
+    settings = {key: getattr(conf, key) for key in changes}
+    with _working_in(Path(options.get("out", options["folder"]))) as folder:
+        result = api.retrain(
+            options["folder"], out=folder, train_set=options.get("data"), device=options.get("device"), **settings
+        )
+    say_result(result)
+
+
+def _resume(options: Options) -> None:
+    with _working_in(Path(options["folder"])) as folder:
+        result = api.resume(folder)
+    say_result(result)
+
+
+RETRAIN_ALIASES: Aliases = {"--max-steps": ("--max_steps_per_epoch",)}
+_LAYERS = "A preset gives the first settings, a file wins over it, options win over both; defaults fill the rest."
+_OPTIONS_OF = "Options of spaces and strategies are given as --space.options.channels 8; `gradnas list` shows them."
+
+RUN = Command(
+    name="run",
+    usage="--preset NAME | --config FILE  [--KEY VALUE ...] [--out DIR] [--data SOURCE]",
+    summary="Search, then retrain, then compare with random search as far as set, then report.",
+    details=f"{_LAYERS} {_OPTIONS_OF}",
+    add_options=_add_run,
+    act=_run,
+    aliases=RUN_ALIASES,
+)
+
+SEARCH = Command(
+    name="search",
+    usage="[--space NAME] [--strategy NAME] [--data SOURCE] [--epochs N] [--KEY VALUE ...] [--out DIR]",
+    summary="Search an architecture and report, without retraining.",
+    details=f"{_LAYERS} What a preset or file says of retraining and baseline is left out. {_OPTIONS_OF}",
+    add_options=_add_search,
+    act=_search,
+    aliases=SEARCH_ALIASES,
+)
+
+RETRAIN = Command(
+    name="retrain",
+    usage="FOLDER [--preset NAME] [--config FILE] [--epochs N] [--channels N] [--KEY VALUE ...] [--out DIR]",
+    summary="Train the found architecture as a deeper, wider network, and test it.",
+    details="Of a preset or file only the part on retraining counts. Settings not given take the defaults below, "
+    "not those of the run.",
+    add_options=_add_retrain,
+    act=_retrain,
+    aliases=RETRAIN_ALIASES,
+)
+
+RESUME = Command(
+    name="resume",
+    usage="FOLDER",
+    summary="Continue an interrupted run with the settings stored in its folder.",
+    add_options=add_folder,
+    act=_resume,
+)
