@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def kill_after(patch: pytest.MonkeyPatch, phase: str, epoch: int) -> None:
 def strip(value: Any) -> Any:
     """Without times."""
     if isinstance(value, dict):
-        return {key: strip(item) for key, item in value.items() if not key.endswith("seconds")}
+        return {key: strip(item) for key, item in value.items() if not key.endswith("seconds") and key != "latency"}
     return [strip(item) for item in value] if isinstance(value, list) else value
 
 
@@ -353,6 +354,26 @@ def test_second_retraining_goes_to_another_folder(tmp_path: Path, done: Path) ->
     assert result.config.retrain.channels == 4
 
 
+def test_what_another_retraining_measured_is_not_taken_over(copy_of: Callable[[Path], Path], done: Path) -> None:
+    path = copy_of(done)
+    old = RunFolder.open(path).read_json("summary.json")
+    of_another = {"latency": {"median_ms": -1.0}, "random_baseline_accuracy": 99.9, "retrain_epochs": 77}
+    RunFolder.open(path).write_json("summary.json", old | of_another)
+    result = api.retrain(path, out=path.parent / "again", **SMALL)
+    assert result.summary["latency"]["median_ms"] > 0
+    assert "random_baseline_accuracy" not in result.summary
+    assert result.summary["retrain_epochs"] == SMALL["epochs"]
+    assert result.summary["search_seconds"] == old["search_seconds"]
+
+
+def test_summary_of_a_retraining_names_the_data_it_was_trained_on(tmp_path: Path, searched: Path) -> None:
+    images = load_data("digits").train
+    other = replace(images, images=255 - images.images[:200], labels=images.labels[:200])
+    summary = api.retrain(searched, out=tmp_path / "other", train_set=other, test_set=other, **SMALL).summary
+    assert (summary["dataset"], summary["n_train"], summary["n_test"]) == ("ImageSet", 200, 200)
+    assert summary["normalization"]["mean"] == pytest.approx([1 - float(images.images[:200].double().mean()) / 255])
+
+
 @pytest.mark.parametrize(
     "settings", [{"batch_size": 10**6}, {"cutout": 9}, {"epochs": 0}, {"cells": 2}, {"channels": 0}]
 )
@@ -374,11 +395,6 @@ def test_retraining_continued_with_other_settings_is_refused_and_changes_no_file
     with pytest.raises(ValueError, match=r"has other settings.*Continue it with those"):
         api.retrain(path, resume=True, **{**SMALL, "channels": 4})
     assert content(path) == before
-
-
-def test_network_before_retraining_is_asked_for(searched: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no trained network yet; call gradnas\.retrain"):
-        _ = api.load(searched).model
 
 
 def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from gradnas.pipeline import (
     RunContext,
     RunFolder,
     dataset_conf,
+    facts_of_search,
     load_source,
     prepare,
     progress_listener,
@@ -300,7 +301,7 @@ def _retrain_folder(found: Result, conf: RunConf, out: str | os.PathLike[str] | 
         folder = _enter(Path(out), conf, resume)
         found.arch.clone().save(folder / "arch.json")
         if not (folder / "summary.json").exists():
-            folder.write_json("summary.json", found.summary)
+            folder.write_json("summary.json", facts_of_search(found.summary))
         return folder
     folder = RunFolder.open(found.folder)
     if not resume and (folder / "full_arch.json").exists():

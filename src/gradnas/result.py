@@ -1,6 +1,7 @@
 """What a run left."""
 
 import os
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from torch import nn
 from gradnas.arch import ModelDesc, Shape
 from gradnas.config import RunConf, build_space
 from gradnas.data import DataSource
+from gradnas.foundation.seeds import seeded_initialization
 from gradnas.pipeline import RunFolder, load_source, load_weights
+from gradnas.report import result_card
 from gradnas.supergraph import Model
 from gradnas.training import Metrics
 
@@ -38,6 +41,10 @@ class Result:
         accuracy = self.summary.get("test_accuracy")
         score = "not retrained" if accuracy is None else f"test accuracy {accuracy:.2f} %"
         return f"Result({str(self.folder)!r}, {score}, {self.summary.get('genotype') or self.arch.hash()[:12]})"
+
+    def _repr_html_(self) -> str:
+        """The card that notebooks show: numbers and drawings."""
+        return result_card(self.folder)
 
     @property
     def folder(self) -> Path:
@@ -68,20 +75,30 @@ class Result:
         """(channels, height, width) of an image."""
         return self.arch.conf_model_desc.dataset.image_shape
 
+    @property
+    def retrained(self) -> bool:
+        """Whether the run has a trained network."""
+        return (self._run / "full_arch.json").is_file() and (self._run / "weights.safetensors").is_file()
+
     @cached_property
     def model(self) -> nn.Module:
         """The retrained network on the CPU in evaluation mode: ``model(x)`` gives (logits, None).
 
-        Raises:
-            FileNotFoundError: When the run was not retrained.
+        Of a run that has none yet (:attr:`retrained`), the found network at the size of the search, with initial
+        weights that follow from the seed, and a warning that it is not trained.
         """
-        path = self._run / "full_arch.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"{self.folder} has no trained network yet; call gradnas.retrain(result) first.")
-        full = ModelDesc.load(path)
-        space = build_space(self.config.space, full.conf_model_desc.dataset)
-        model = Model(full, droppath=True, affine=True, registry=space.registry)
-        load_weights(model, self._run / "weights.safetensors")
+        desc = ModelDesc.load(self._run / "full_arch.json") if self.retrained else self.arch
+        registry = build_space(self.config.space, desc.conf_model_desc.dataset).registry
+        with seeded_initialization(self.config.seed, "found.weights"):
+            model = Model(desc, droppath=True, affine=True, registry=registry)
+        if self.retrained:
+            load_weights(model, self._run / "weights.safetensors")
+        else:
+            warnings.warn(
+                f"{self.folder} is not retrained: this is the found network with fresh weights. Train it with "
+                f"gradnas.retrain(result) or `gradnas retrain {self.folder}`.",
+                stacklevel=3,
+            )
         return model.eval()
 
     def data(self) -> DataSource:

@@ -114,7 +114,7 @@ def without_seconds() -> Callable[[Any], Any]:
 
     def strip(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: strip(item) for key, item in value.items() if not key.endswith("seconds")}
+            return {k: strip(v) for k, v in value.items() if not k.endswith("seconds") and k != "latency"}
         return [strip(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     return strip

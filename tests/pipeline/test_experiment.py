@@ -99,6 +99,8 @@ def test_summary_is_complete_and_stored(whole: Any) -> None:
     assert keys | {"search_seconds", "retrain_seconds", "dataset", "n_train", "n_test", "classes"} <= set(summary)
     assert all(summary[key] is not None for key in keys)
     assert (summary["seed"], summary["n_train"], summary["n_test"]) == (0, 80, 20)
+    assert summary["latency"].keys() == {"median_ms", "low_ms", "high_ms", "batch", "runs", "device", "threads"}
+    assert (summary["pixels"], summary["normalization"].keys()) == ("float32", {"mean", "std"})
 
 
 def test_summary_agrees_with_the_files(whole: Any) -> None:

@@ -104,6 +104,26 @@ def test_a_full_disk_leaves_the_lines_before_and_names_the_log(
     assert (folder / "x.jsonl").read_bytes() == before
 
 
+def test_configuration_of_another_version_that_cannot_be_read_names_both_versions(folder: RunFolder) -> None:
+    folder.write_json("environment.json", {"gradnas": "9.9"})
+    assert folder.version() == "9.9"
+    folder.write_config(RunConf(seed=5))
+    assert folder.read_config().seed == 5  # what can be read is read
+    (folder / "config.yaml").write_text("sed: 5")
+    with pytest.raises(ValueError, match=r"unknown key 'sed'.* written by gradnas 9\.9, this is gradnas \d.*install"):
+        folder.read_config()
+
+
+@pytest.mark.parametrize("facts", [{}, [], {"gradnas": 3}])
+def test_version_of_a_folder_that_does_not_say_is_none(folder: RunFolder, facts: object) -> None:
+    folder.write_json("environment.json", facts)
+    assert folder.version() is None
+    (folder / "config.yaml").write_text("sed: 5")
+    with pytest.raises(ValueError, match="unknown key 'sed'") as caught:
+        folder.read_config()
+    assert "written by" not in str(caught.value)
+
+
 def test_damaged_json_is_refused_naming_the_file(folder: RunFolder) -> None:
     (folder / "x.json").write_text("{")
     with pytest.raises(ValueError, match=r"x\.json is damaged"):

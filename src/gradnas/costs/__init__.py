@@ -2,3 +2,6 @@
 
 from gradnas.costs.counts import count_macs as count_macs
 from gradnas.costs.counts import count_params as count_params
+from gradnas.costs.latency import Latency as Latency
+from gradnas.costs.latency import measure_latency as measure_latency
+from gradnas.costs.pareto import pareto_front as pareto_front

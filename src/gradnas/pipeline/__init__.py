@@ -8,6 +8,7 @@ from gradnas.pipeline.evaluater import Evaluater as Evaluater
 from gradnas.pipeline.evaluater import load_weights as load_weights
 from gradnas.pipeline.experiment import Experiment as Experiment
 from gradnas.pipeline.experiment import dataset_conf as dataset_conf
+from gradnas.pipeline.experiment import facts_of_search as facts_of_search
 from gradnas.pipeline.experiment import load_source as load_source
 from gradnas.pipeline.experiment import prepare as prepare
 from gradnas.pipeline.experiment import resolve_device as resolve_device

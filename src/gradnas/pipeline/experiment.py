@@ -1,14 +1,14 @@
 """A whole run in one folder: search, retrain, random baseline, summary, report. Running it again continues it."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from gradnas.arch import DatasetConf, ModelDesc
 from gradnas.config import RunConf, build_space, build_strategy
-from gradnas.costs import count_macs, count_params
+from gradnas.costs import count_macs, count_params, measure_latency
 from gradnas.data import Augmentation, DataSource, load_data
 from gradnas.finalizers import Finalizers, RandomFinalizers
 from gradnas.foundation.seeds import derive_seed
@@ -46,13 +46,13 @@ class Experiment:
         Returns:
             The summary, also written as ``summary.json``.
         """
-        summary = self._facts()
+        summary, known = self._facts(), self._known()
         search = self.search()
         assert search.model_desc is not None
         summary |= self._search_facts(search.model_desc, search)
         self._write(summary)
         if self.conf.retrain.epochs > 0:
-            summary |= self._retrain_facts(self.retrain())
+            summary |= self._retrain_facts(self.retrain(), known)
             self._write(summary)
         if self.conf.baseline.samples > 0:
             summary |= self.baseline(summary["search_epochs"])
@@ -61,9 +61,8 @@ class Experiment:
 
     def retrain_only(self) -> dict[str, Any]:
         """Retrain the architecture that the folder holds; the summary keeps what it knew."""
-        assert self.context.folder is not None
-        summary = {**(self.context.folder.read_json("summary.json") or self._facts())}
-        summary |= self._retrain_facts(self.retrain())
+        known = self._known()
+        summary = {**known, **self._facts(), **self._retrain_facts(self.retrain(), known)}
         self._write(summary)
         return summary
 
@@ -130,6 +129,10 @@ class Experiment:
 
     # -------------------------------------------------------------------------------------------------------- summary
 
+    def _known(self) -> dict[str, Any]:
+        """What the folder's summary says already."""
+        return (self.context.folder.read_json("summary.json") if self.context.folder is not None else None) or {}
+
     def _facts(self) -> dict[str, Any]:
         data = self.context.data
         return {
@@ -137,6 +140,8 @@ class Experiment:
             "classes": list(data.train.classes),
             "n_train": len(data.train),
             "n_test": None if data.test is None else len(data.test),
+            "pixels": str(data.train.images.dtype).removeprefix("torch."),
+            "normalization": asdict(data.normalization),
             "space": self.conf.space.name,
             "strategy": self.conf.strategy.name,
             "strategy_options": self.conf.strategy.options,
@@ -158,7 +163,8 @@ class Experiment:
             "macs": count_macs(model, shape),
         }
 
-    def _retrain_facts(self, result: EvalResult) -> dict[str, Any]:
+    def _retrain_facts(self, result: EvalResult, known: dict[str, Any]) -> dict[str, Any]:
+        """What a retraining adds; a latency that was measured before is not measured again."""
         metrics, test = result.train_metrics, result.train_metrics.test
         n = 0 if result.confusion is None else int(result.confusion.sum())  # max_steps_per_epoch may shorten the test
         return {
@@ -169,6 +175,7 @@ class Experiment:
             "confusion": None if result.confusion is None else result.confusion.tolist(),
             "params": count_params(result.model),
             "macs": count_macs(result.model, self.context.data.train.shape),
+            "latency": known.get("latency") or asdict(measure_latency(result.model, self.context.data.train.shape)),
             "retrain_seconds": metrics.seconds(),
             "retrain_epochs": self.conf.retrain.epochs,
         }
@@ -179,6 +186,16 @@ class Experiment:
         if self.context.folder is not None:
             self.context.folder.write_json("summary.json", summary)
             write_report(self.context.folder.path)
+
+
+def facts_of_search(summary: dict[str, Any]) -> dict[str, Any]:
+    """A summary without what a retraining and a baseline have added: they are not those of another retraining."""
+    added = ("test_", "retrain_", "random_baseline_")
+    return {
+        key: value
+        for key, value in summary.items()
+        if not key.startswith(added) and key not in ("confusion", "latency")
+    }
 
 
 def make_finalizers(name: str, seed: int) -> Finalizers:

@@ -77,9 +77,24 @@ class RunFolder:
         return self.path / "checkpoints" / f"{phase}.pt"
 
     def read_config(self) -> RunConf:
-        """The resolved configuration. ValueError when it is damaged."""
+        """The resolved configuration. ValueError when it is damaged, or of a gradnas with other settings."""
         path = self / "config.yaml"
-        return from_yaml(path.read_text(encoding="utf-8"), str(path))
+        try:
+            return from_yaml(path.read_text(encoding="utf-8"), str(path))
+        except ValueError as error:
+            writer, reader = self.version(), _version("gradnas")
+            if writer in (None, reader):
+                raise
+            raise ValueError(
+                f"{error} The run was written by gradnas {writer}, this is gradnas {reader}: install that version to "
+                "go on with the run."
+            ) from error
+
+    def version(self) -> str | None:
+        """The gradnas that made the folder; None when it does not say."""
+        facts = self.read_json(MARKER)
+        found = facts.get("gradnas") if isinstance(facts, dict) else None
+        return found if isinstance(found, str) else None
 
     def write_config(self, conf: RunConf) -> None:
         """Store the resolved configuration."""

@@ -1,7 +1,6 @@
 """The report of a run: one HTML file that needs nothing else."""
 
 import os
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +18,9 @@ from gradnas.report.network_drawing import network_scene
 from gradnas.report.palette import COLORS
 from gradnas.report.plain_values import words
 from gradnas.report.run_folder import RunFolder, read_run_folder
-from gradnas.report.scene import Scene
 from gradnas.report.search_story import search_story, warning
 from gradnas.report.survivors_chart import survivors_chart
-from gradnas.report.svg import to_svg
+from gradnas.report.web_page import drawn, figure, page_template
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -54,10 +52,6 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
 
 def render_report(run: RunFolder) -> str:
     """The page of a run as text."""
-    from jinja2 import Environment, StrictUndefined
-
-    template = resources.files("gradnas.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     problems = list(run.problems)
     confusion = read_confusion(run.summary, problems)
     confusion_scene = confusion.scene() if confusion is not None else None
@@ -67,7 +61,7 @@ def render_report(run: RunFolder) -> str:
     last = run.mixtures[-1] if run.mixtures else None
     network = run.full if run.full is not None else run.found
     same_cells = _wirings(network) == _wirings(run.found)  # then the drawings show the shapes of the retrained network
-    return environment.from_string(template).render(
+    return page_template("report.html.j2").render(
         run=run,
         colors=COLORS,
         title=_title(run),
@@ -79,19 +73,19 @@ def render_report(run: RunFolder) -> str:
         story=search_story(run),
         found_cells=_cells(network if same_cells else run.found),
         wirings=_wirings(run.found),
-        network=_figure(network_scene(network)) if network is not None else None,
+        network=figure(network_scene(network)) if network is not None else None,
         network_words=_network_words(run, same_cells),
         phases=[
-            {"title": phase.title, "words": phase.words, "charts": [_drawn(chart) for chart in phase.charts]}
+            {"title": phase.title, "words": phase.words, "charts": [drawn(chart) for chart in phase.charts]}
             for phase in phase_curves(run.metrics)
         ],
-        weight_maps=[_figure(scene) for scene in weight_maps(run.mixtures, run.found)],
+        weight_maps=[figure(scene) for scene in weight_maps(run.mixtures, run.found)],
         last_epoch=None if last is None else last.epoch if last.returned is None else last.returned,
-        mixture_charts=[_drawn(chart) for chart in mixture_charts if chart is not None],
+        mixture_charts=[drawn(chart) for chart in mixture_charts if chart is not None],
         experts=expert_story(epochs, experts),
-        survivors=[_figure(survivors_chart(history)) for history in experts],
-        log_weights=[_figure(scene) for history in experts if (scene := log_weight_chart(history)) is not None],
-        confusion=_figure(confusion_scene) if confusion_scene is not None else None,
+        survivors=[figure(survivors_chart(history)) for history in experts],
+        log_weights=[figure(scene) for history in experts if (scene := log_weight_chart(history)) is not None],
+        confusion=figure(confusion_scene) if confusion_scene is not None else None,
         classes=confusion.results() if confusion is not None else (),
         baseline_cells=_cells(run.baseline),
         genotype=words(run.summary.get("genotype")),
@@ -100,25 +94,9 @@ def render_report(run: RunFolder) -> str:
     )
 
 
-def _drawn(scene: Scene) -> "Markup":
-    """The scene as SVG that the template does not escape again; the painter has escaped its texts."""
-    from markupsafe import Markup
-
-    return Markup(to_svg(scene))
-
-
-def _figure(scene: Scene) -> "Markup":
-    """The scene in a box that shrinks it a little where room is short, and scrolls where that is not enough."""
-    from markupsafe import Markup
-
-    return Markup('<figure class="scroll" style="--natural: {}px">{}</figure>').format(
-        f"{scene.width:.0f}", _drawn(scene)
-    )
-
-
 def _cells(desc: ModelDesc | None) -> "list[Markup]":
     cells = [desc.first_cell(kind) for kind in CellType] if desc is not None else []
-    return [_figure(cell_scene(cell)) for cell in cells if cell is not None]
+    return [figure(cell_scene(cell)) for cell in cells if cell is not None]
 
 
 def _wirings(desc: ModelDesc | None) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,37 @@
+"""Fixtures for tests of every room."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def _module(name: str) -> ModuleType:
+    # Loaded by path: test folders are no packages here.
+    spec = importlib.util.spec_from_file_location(f"gradnas_test_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def _chromium() -> Iterator[Any]:
+    # Per file: Playwright keeps an event loop running in this thread, which tests after it must not find.
+    helper = _module("browser")
+    reason = helper.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    with helper.running_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def browser(_chromium: Any) -> Iterator[Any]:
+    """A Chromium, ``tests/browser.py``; the test is skipped where there is none."""
+    yield _chromium
+    _chromium.close_pages()

@@ -1,0 +1,80 @@
+"""Tests of ``src/gradnas/costs/latency.py``: a clock and networks of known speed."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gradnas.costs import measure_latency
+
+
+class Slow(nn.Module):
+    """Every pass advances the clock of these tests by the next of the given times."""
+
+    def __init__(self, clock: "Clock", times_s: Iterator[float]) -> None:
+        super().__init__()
+        self.clock, self.times_s = clock, times_s
+        self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        self.norm = nn.BatchNorm2d(2).double()
+        self.seen: list[tuple[torch.Size, torch.dtype, bool, bool]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append((x.shape, x.dtype, self.training, torch.is_inference_mode_enabled()))
+        self.clock.now += next(self.times_s)
+        return self.norm(x)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(time, "perf_counter", made)
+    return made
+
+
+def forever(value: float) -> Iterator[float]:
+    while True:
+        yield value
+
+
+def test_quartiles_of_the_passes_after_the_warm_up(clock: Clock) -> None:
+    times = iter([9.0, 9.0, 9.0, 0.5, 0.1, 0.3, 0.2, 0.4])
+    found = measure_latency(Slow(clock, times), (2, 3, 3), time_s=0.0)
+    assert found.runs == 5
+    assert (found.low_ms, found.median_ms, found.high_ms) == pytest.approx((200.0, 300.0, 400.0))
+
+
+@pytest.mark.parametrize(("time_s", "runs"), [(0.0, 5), (1.0, 10), (100.0, 50)])
+def test_ends_in_time_with_neither_too_few_nor_too_many_passes(clock: Clock, time_s: float, runs: int) -> None:
+    assert measure_latency(Slow(clock, forever(0.1001)), (2, 3, 3), time_s=time_s).runs == runs
+
+
+def test_batch_has_the_shape_and_the_type_of_the_network_which_is_left_as_it_was(clock: Clock) -> None:
+    model = Slow(clock, forever(1.0)).train()
+    model.norm.eval()  # frozen
+    model.norm.running_mean = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    found = measure_latency(model, (2, 3, 5), batch=4)
+    assert set(model.seen) == {(torch.Size((4, 2, 3, 5)), torch.float64, False, True)}
+    assert (model.training, model.norm.training) == (True, False)
+    assert model.norm.running_mean.tolist() == [1.0, 2.0]
+    assert (found.batch, found.device, found.threads) == (4, "cpu", torch.get_num_threads())
+
+
+def test_network_that_fails_is_left_as_it_was() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 1)).train()
+    with pytest.raises(RuntimeError, match="channels"):
+        measure_latency(model, (2, 3, 5))
+    assert model.training
+
+
+def test_batch_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one image, got batch=0"):
+        measure_latency(nn.Conv2d(2, 2, 1), (2, 3, 3), batch=0)
