@@ -6,7 +6,7 @@ from gradnas.arch import CellType
 from gradnas.report.cell_drawing import cell_scene
 from gradnas.report.headline import headline, honest_sentences
 from gradnas.report.run_folder import read_run_folder
-from gradnas.report.web_page import figure, page_template
+from gradnas.report.web_page import drawn, page_template
 
 
 def result_card(folder: Path) -> str:
@@ -23,10 +23,12 @@ def result_card(folder: Path) -> str:
     cells = [run.found.first_cell(kind) for kind in CellType] if run.found is not None else []
     return page_template("card.html.j2").render(
         name=run.name,
-        facts=[run.summary[key] for key in ("dataset", "space", "strategy") if run.summary.get(key) is not None],
+        facts=[
+            f"{key} {run.summary[key]}" for key in ("dataset", "space", "strategy") if run.summary.get(key) is not None
+        ],
         figures=headline(run),
         sentences=honest_sentences(run),
-        cells=[figure(cell_scene(cell)) for cell in cells if cell is not None],
+        cells=[drawn(cell_scene(cell)) for cell in cells if cell is not None],
         genotype=run.summary.get("genotype"),
         path=report if report.is_file() else folder,
     )
