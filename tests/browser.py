@@ -83,7 +83,8 @@ class Visit:
         """Contrast of the text of the first such element against what is painted behind it, 1 to 21 (WCAG 2.2)."""
         front, behind = self.page.locator(selector).first.evaluate(
             """e => { let b = e;
-                 while (b && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(b).backgroundColor)) b = b.parentElement;
+                 const clear = e => /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(e).backgroundColor);
+                 while (b && clear(b)) b = b.parentElement;
                  const numbers = text => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
                  return [numbers(getComputedStyle(e).color),
                          b ? numbers(getComputedStyle(b).backgroundColor) : [255, 255, 255]]; }"""

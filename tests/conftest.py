@@ -1,7 +1,7 @@
 """Fixtures for tests of every room."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,3 +35,15 @@ def browser(_chromium: Any) -> Iterator[Any]:
     """A Chromium, ``tests/browser.py``; the test is skipped where there is none."""
     yield _chromium
     _chromium.close_pages()
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write a run folder by name into ``tmp_path / "runs"``; see ``tests/compared_runs.py``."""
+    helper = _module("compared_runs")
+
+    def write(name: str, **wanted: Any) -> Path:
+        folder: Path = helper.write_run(tmp_path / "runs" / name, **wanted)
+        return folder
+
+    return write

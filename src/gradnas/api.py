@@ -49,6 +49,7 @@ def search(
     val_set: Data | None = None,
     resume: bool = False,
     device: str = "auto",
+    tensorboard: bool = False,
     progress: bool | None = None,
     **settings: Any,
 ) -> Result:
@@ -68,6 +69,7 @@ def search(
         val_set: Held-out data for the architecture, in any form of ``train_set``.
         resume: Continue the run in ``out`` if there is one.
         device: ``auto``, ``cpu``, ``cuda``, ….
+        tensorboard: Also write event files into ``tensorboard/`` of the run folder.
         progress: Show a progress bar; None shows one in a terminal.
         settings: Fields of :class:`gradnas.config.SearchConf`: ``batch_size``, ``optimizer``, ``precision``, ….
 
@@ -94,12 +96,15 @@ def search(
         search=conf_search,
         seed=seed,
         device=device,
+        tensorboard=tensorboard,
     )
     resolved = resolve_device(device)
     path = Path(out) if out is not None else free_folder("search")
     if resume and _is_finished_search(path, conf):
         return Result(path, data=data)
-    context = RunContext(data=data, val_set=held_out, seed=seed, device=resolved, resume=resume)
+    context = RunContext(
+        data=data, val_set=held_out, seed=seed, device=resolved, resume=resume, tensorboard=tensorboard
+    )
     experiment = prepare(conf, context, space, strategy)
     refuse_early(experiment)
     folder = _enter(path, conf, resume)
@@ -119,6 +124,7 @@ def retrain(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     device: str | None = None,
+    tensorboard: bool | None = None,
     progress: bool | None = None,
     **settings: Any,
 ) -> Result:
@@ -134,6 +140,7 @@ def retrain(
         out: A new run folder; None adds the network to the folder of the result.
         resume: Continue a retraining that was interrupted.
         device: None takes that of the search.
+        tensorboard: Also write event files into ``tensorboard/`` of the run folder; None does as the search.
         progress: Show a progress bar; None shows one in a terminal.
         settings: Fields of :class:`gradnas.config.RetrainConf`: ``batch_size``, ``optimizer``, ``aux_weight``,
             ``cutout``, ``drop_path``, ….
@@ -155,7 +162,12 @@ def retrain(
     data = found.data() if train_set is None else _source(train_set)
     if test_set is not None:
         data = replace(data, test=_images(test_set, data.train))
-    conf = replace(found.config, retrain=conf_retrain, device=device if device is not None else found.config.device)
+    conf = replace(
+        found.config,
+        retrain=conf_retrain,
+        device=device if device is not None else found.config.device,
+        tensorboard=tensorboard if tensorboard is not None else found.config.tensorboard,
+    )
     if train_set is not None or test_set is not None:
         source = None if test_set is not None or train_set is None else _source_name(train_set)
         if source is not None and source != conf.data.source and out is None:
@@ -164,7 +176,8 @@ def retrain(
                 "of its own: pass out=…."
             )
         conf = replace(conf, data=DataConf(source=source))
-    context = RunContext(data=data, seed=conf.seed, device=resolve_device(conf.device), resume=resume)
+    resolved = resolve_device(conf.device)
+    context = RunContext(data=data, seed=conf.seed, device=resolved, resume=resume, tensorboard=conf.tensorboard)
     experiment = prepare(conf, context)
     refuse_early(experiment, search=False)
     folder = _retrain_folder(found, conf, out, resume)
@@ -189,7 +202,7 @@ def run(
         ValueError: For data or settings that do not fit, saying what to do.
     """
     data, device = load_source(conf), resolve_device(conf.device)
-    context = RunContext(data=data, seed=conf.seed, device=device)
+    context = RunContext(data=data, seed=conf.seed, device=device, tensorboard=conf.tensorboard)
     experiment = prepare(conf, context)
     refuse_early(experiment)
     folder = _enter(Path(out) if out is not None else free_folder("run"), conf, resume)
@@ -293,7 +306,8 @@ def _is_finished_search(path: Path, conf: RunConf) -> bool:
     if not folder.is_run() or not (folder / "arch.json").is_file():
         return False
     stored = folder.read_config()
-    return replace(stored, retrain=conf.retrain, baseline=conf.baseline, device=conf.device) == conf
+    later = {name: getattr(conf, name) for name in ("retrain", "baseline", "device", "tensorboard")}
+    return replace(stored, **later) == conf
 
 
 def _retrain_folder(found: Result, conf: RunConf, out: str | os.PathLike[str] | None, resume: bool) -> RunFolder:

@@ -11,6 +11,7 @@ from torch import nn
 from gradnas.arch import ModelDesc, Shape
 from gradnas.config import RunConf, build_space
 from gradnas.data import DataSource
+from gradnas.export import Exported, NetworkFacts, Samples, check_format, export
 from gradnas.foundation.seeds import seeded_initialization
 from gradnas.pipeline import RunFolder, load_source, load_weights
 from gradnas.report import result_card
@@ -106,3 +107,45 @@ class Result:
         if self._data is None:
             self._data = load_source(self.config)
         return self._data
+
+    def export(self, format: str = "source", folder: str | os.PathLike[str] | None = None) -> Exported:
+        """Write the network as files that need no gradnas; see :func:`gradnas.export.export`.
+
+        Args:
+            format: ``source``, ``model.py`` that imports torch only; ``torch``, a ``torch.export`` program; ``onnx``.
+            folder: Where to write; None is the run folder, whose ``weights.safetensors`` then stands beside
+                ``model.py``.
+
+        Returns:
+            What was written, after it was compared with :attr:`model` on images of the run, or on noise where these
+            are not at hand. ``source`` of a run that is not retrained is the found network without weights.
+
+        Raises:
+            FileExistsError: When a file that no export wrote stands in the way.
+            ImportError: When the format needs a package that is not installed.
+            ValueError: For an unknown format, or one that holds weights when the run is not retrained.
+        """
+        check_format(format)
+        if not self.retrained and format != "source":
+            raise ValueError(
+                f"{self.folder} is not retrained, so that there are no weights for the format {format!r}. Train the "
+                f"network with `gradnas retrain {self.folder}`, or export it in the format 'source', without weights."
+            )
+        facts = NetworkFacts.of_run(self.folder.resolve().name, self.summary)
+        try:
+            data = self.data()
+            samples, facts = Samples.of(data, self.input_shape), facts.with_data(data)
+        except (ValueError, OSError, ImportError) as error:
+            samples = Samples.noise(self.input_shape, str(error).partition(". ")[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is not retrained, the export says itself
+            model = self.model
+        assert isinstance(model, Model)
+        return export(
+            model,
+            format,
+            folder if folder is not None else self.folder,
+            samples=samples,
+            facts=facts,
+            trained=self.retrained,
+        )

@@ -78,25 +78,6 @@ def test_resume_of_a_folder_that_is_no_run(gradnas: Any, tmp_path: Path) -> None
     assert "is not a run folder" in outcome.err
 
 
-def test_draw_writes_into_the_run_folder(copy: Path, gradnas: Any) -> None:
-    outcome = gradnas("draw", copy)
-    assert (outcome.code, outcome.out) == (0, f"drawing: {copy / 'arch.svg'}\n")
-    assert "<svg" in (copy / "arch.svg").read_text()
-
-
-def test_draw_takes_a_description_and_another_place(copy: Path, gradnas: Any, tmp_path: Path) -> None:
-    assert gradnas("draw", copy / "arch.json").out == f"drawing: {copy / 'arch.svg'}\n"
-    outcome = gradnas("draw", copy / "arch.json", "--out", tmp_path / "it.png")
-    assert outcome.code == 0
-    assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_draw_refuses_another_ending(searched: Path, gradnas: Any) -> None:
-    outcome = gradnas("draw", searched, "--out", "it.gif")
-    assert outcome.code == 1
-    assert "a drawing is written as .svg or .png, got 'it.gif'" in outcome.err
-
-
 def test_search_stops_before_retraining_and_says_what_is_next(searched: Path, gradnas: Any) -> None:
     summary = json.loads((searched / "summary.json").read_text())
     assert "test_accuracy" not in summary

@@ -18,7 +18,7 @@ def test_help_names_every_command_and_none_that_does_not_exist(gradnas: Any) -> 
     outcome = gradnas("--help")
     assert outcome.code == 0
     listed = [line.split()[0] for line in outcome.out.split("commands:\n")[1].split("\n\n")[0].splitlines()]
-    assert listed == ["run", "search", "retrain", "resume", "draw", "list"]
+    assert listed == ["run", "search", "retrain", "resume", "report", "watch", "export", "draw", "compare", "list"]
     for command in listed:
         assert gradnas(command, "--help").code == 0
 
@@ -38,7 +38,7 @@ def test_version(gradnas: Any) -> None:
     ("name", "message"),
     [
         ("serch", "unknown command 'serch'. Did you mean 'search'?"),
-        ("export", "unknown command 'export'."),
+        ("bake", "unknown command 'bake'."),
         ("--verson", "unknown option '--verson'. Did you mean '--version'?"),
     ],
 )

@@ -240,7 +240,7 @@ def test_help_of_retrain_shows_its_defaults(gradnas: Any) -> None:
     assert "--optimizer.lr LR Learning rate at its highest. (type: float, default: 0.025)" in text
 
 
-@pytest.mark.parametrize("command", ["resume", "draw", "list"])
+@pytest.mark.parametrize("command", ["resume", "report", "draw", "list"])
 def test_help_of_a_small_command_says_its_usage(gradnas: Any, command: str) -> None:
     outcome = gradnas(command, "--help")
     assert outcome.code == 0

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from gradnas.arch import CellType, EdgeDesc, NodeDesc, OpDesc
 from gradnas.finalizers import Finalizers
 from gradnas.foundation.seeds import seeded_initialization
-from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, entropies, mean_entropy, would_be
+from gradnas.pipeline.diagnostics import changed_edges, describe_alphas, entropies, mean_entropy, wired, would_be
 from gradnas.supergraph import Model
 
 # The candidates of the space: max_pool_3x3, skip_connect, sep_conv_3x3, none.
@@ -133,8 +134,51 @@ def test_describing_changes_nothing(tools: Any) -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+def test_record_holds_the_would_be_cells_of_both_types(tools: Any) -> None:
+    strongest = {"regular": [NONE, CONV, NONE, CONV, POOL], "reduction": [SKIP] * 5}
+    model = supergraph(tools, strongest)
+    with torch.no_grad():
+        model.owner_cells()[0].mixed_ops()[2].alphas[SKIP] = 0.5  # weak beside none, so this edge goes
+    found = would_be(model, Finalizers())
+    record = json.loads(json.dumps(described(model)["would_be"]))
+    nodes = record["regular"]["nodes"]
+    assert [sorted(node) for node in nodes] == [
+        [["max_pool_3x3", [0]], ["sep_conv_3x3", [1]]],
+        [["max_pool_3x3", [2]], ["sep_conv_3x3", [1]]],
+    ]
+    assert {op for node in record["reduction"]["nodes"] for op, _ in node} == {"skip_connect"}
+    for kind in CellType:
+        cell = found.first_cell(kind)
+        assert cell is not None
+        shapes = [*cell.stem_shapes, *cell.node_shapes, cell.out_shape]
+        assert record[kind.value]["shapes"] == [list(shape) for shape in shapes]
+        assert record[kind.value]["merge"] == cell.post_op.name
+        assert record[kind.value]["merged"] == [2, 3]
+        assert record[kind.value]["stems"] == [stem.name for stem in cell.stems]
+
+
+def test_a_composite_is_recorded_with_what_its_parts_read(tools: Any) -> None:
+    cell = would_be(supergraph(tools, ALL_CONV), Finalizers()).first_cell(CellType.Regular)
+    assert cell is not None
+    parts = (OpDesc("sep_conv_3x3"), OpDesc("skip_connect"))
+    composite = EdgeDesc(OpDesc("multi_op", in_len=2, children=parts, children_ins=(1, 0)), (0, 2))
+    node = NodeDesc((composite,), cell.nodes()[1].conv_params)
+    changed = cell.reset_nodes((cell.nodes()[0], node), cell.node_shapes, cell.post_op, cell.out_shape)
+    assert wired(changed)["nodes"][1] == [["multi_op", [0, 2], [["sep_conv_3x3", [2]], ["skip_connect", [0]]]]]
+
+
 def test_record_is_plain_json(tools: Any) -> None:
     record = described(supergraph(tools, ALL_CONV))
     assert json.loads(json.dumps(record, allow_nan=False)) == record
-    named = {"cells", "genotype", "entropy", "gap", "skips", "parameter_free", "free_regular", "kept_regular"}
+    named = {
+        "cells",
+        "would_be",
+        "genotype",
+        "entropy",
+        "gap",
+        "skips",
+        "parameter_free",
+        "free_regular",
+        "kept_regular",
+    }
     assert set(record) == named

@@ -10,6 +10,7 @@ import pytest
 
 from gradnas.config import RunConf
 from gradnas.pipeline import RunFolder
+from gradnas.pipeline.run_folder import environment
 from gradnas.training import EpochRecord
 
 
@@ -21,9 +22,9 @@ def folder(tmp_path: Path) -> RunFolder:
 def test_new_folder_holds_configuration_and_environment(folder: RunFolder) -> None:
     assert sorted(p.name for p in folder.path.iterdir()) == ["config.yaml", "environment.json"]
     assert folder.read_config() == RunConf(seed=7)
-    environment = folder.read_json("environment.json")
-    assert {"gradnas", "python", "packages", "platform", "gpu", "git", "command"} <= set(environment)
-    assert environment["packages"]["torch"]
+    facts = folder.read_json("environment.json")
+    assert {"gradnas", "python", "packages", "platform", "gpu", "git", "command"} <= set(facts)
+    assert facts["packages"]["torch"]
 
 
 def test_parents_are_made(tmp_path: Path) -> None:
@@ -182,3 +183,16 @@ def test_metrics_of_a_phase_are_its_records(folder: RunFolder) -> None:
 
 def test_checkpoints_lie_in_a_folder_of_their_own(folder: RunFolder) -> None:
     assert folder.checkpoint("search") == folder.path / "checkpoints" / "search.pt"
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["/usr/bin/gradnas", "run", "--out", "my run"], "gradnas run --out 'my run'"),
+        (["/opt/lib/gradnas/__main__.py", "search"], "python -m gradnas search"),
+        (["scripts/mine.py"], "mine.py"),
+    ],
+)
+def test_command_is_one_that_can_be_typed_again(monkeypatch: pytest.MonkeyPatch, argv: list[str], command: str) -> None:
+    monkeypatch.setattr("sys.argv", argv)
+    assert environment()["command"] == command

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gradnas.arch import DARTS_PRIMITIVES, PUBLISHED, Genotype
+from gradnas.arch import DARTS_PRIMITIVES, PUBLISHED, CellType, Genotype, ModelDesc, concat_ids
 from gradnas.spaces import DartsSpace
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -46,9 +46,9 @@ def make_run(
     (folder / "environment.json").write_text(json.dumps(environment))
     metrics = _curve("search", epochs, 62.0, 89.0, chance)
     if strategy == "xnas":
-        _write_experts(folder, epochs, PUBLISHED[genotype], bound)
+        _write_experts(folder, epochs, PUBLISHED[genotype], bound, found)
     else:
-        _write_mixtures(folder, epochs, PUBLISHED[genotype], chance)
+        _write_mixtures(folder, epochs, PUBLISHED[genotype], chance, found)
     summary: dict[str, object] = {
         "arch_hash": found.hash(),
         "genotype": str(PUBLISHED[genotype]),
@@ -107,7 +107,27 @@ def _curve(phase: str, epochs: int, start: float, end: float, chance: random.Ran
     return lines
 
 
-def _write_mixtures(folder: Path, epochs: int, found: Genotype, chance: random.Random) -> None:
+def _would_be(weights: list[list[float]], kind: str, desc: ModelDesc) -> dict[str, Any]:
+    """The rule of DARTS by hand: of each edge the strongest operation but ``none``, of each node the two best edges."""
+    alike = desc.first_cell(CellType(kind))
+    assert alike is not None
+    best = [max(range(len(DARTS_PRIMITIVES) - 1), key=lambda op: row[op]) for row in weights]
+    nodes = []
+    for node in range(4):
+        edges = [e for e, (reader, _) in enumerate(EDGES) if reader == node]
+        two = sorted(edges, key=lambda e: (-weights[e][best[e]], e))[:2]
+        nodes.append([[DARTS_PRIMITIVES[best[e]], [EDGES[e][1]]] for e in two])
+    return {
+        "nodes": nodes,
+        "stems": [stem.name for stem in alike.stems],
+        "merge": alike.post_op.name,
+        "merged": list(concat_ids(alike)),
+        "shapes": [list(shape) for shape in (*alike.stem_shapes, *alike.node_shapes, alike.out_shape)],
+    }
+
+
+def _write_mixtures(folder: Path, epochs: int, found: Genotype, chance: random.Random, desc: ModelDesc) -> None:
+    sway = random.Random(2)  # so that the would-be cells change on the way
     drift = {
         kind: [[chance.gauss(0, 0.6) for _ in DARTS_PRIMITIVES] for _ in EDGES] for kind in ("regular", "reduction")
     }
@@ -118,7 +138,8 @@ def _write_mixtures(folder: Path, epochs: int, found: Genotype, chance: random.R
     for epoch in range(epochs):
         cells, entropies = {}, []
         for kind, table in drift.items():
-            alphas = [[1.3 * value * epoch / epochs for value in row] for row in table]
+            done = epoch / epochs
+            alphas = [[done * (1.3 * v + sway.gauss(0, 1.5 * (1 - done))) for v in row] for row in table]
             weights = []
             for row in alphas:
                 total = sum(map(math.exp, row))
@@ -136,6 +157,7 @@ def _write_mixtures(folder: Path, epochs: int, found: Genotype, chance: random.R
             {
                 "epoch": epoch,
                 "cells": cells,
+                "would_be": {kind: _would_be(cell["weights"], kind, desc) for kind, cell in cells.items()},
                 "genotype": None,
                 "entropy": sum(entropies) / len(entropies),
                 "skips": 0 if epoch < 9 else 1 if epoch < 37 else 2,
@@ -146,7 +168,7 @@ def _write_mixtures(folder: Path, epochs: int, found: Genotype, chance: random.R
     (folder / "alphas.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _write_experts(folder: Path, epochs: int, found: Genotype, bound: float) -> None:
+def _write_experts(folder: Path, epochs: int, found: Genotype, bound: float, desc: ModelDesc) -> None:
     """Exponentiated weights with wipe-out, played with invented rewards; the found ops earn the most."""
     chance = random.Random(1)
     games = {
@@ -164,6 +186,7 @@ def _write_experts(folder: Path, epochs: int, found: Genotype, bound: float) -> 
             {
                 "epoch": epoch,
                 "cells": cells,
+                "would_be": {kind: _would_be(cell["weights"], kind, desc) for kind, cell in cells.items()},
                 "genotype": None,
                 "entropy": sum(entropies) / len(entropies),
                 "skips": 2 if epoch < 9 else 1,

@@ -217,7 +217,7 @@ def test_picture_holds_the_edges_of_both_cells(tmp_path: Path) -> None:
 
 
 def test_other_suffix_is_refused_with_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.svg or \.png, got 'a\.pdf'"):
+    with pytest.raises(ValueError, match=r"\.svg, \.png, \.mmd or \.dot, got 'a\.pdf'"):
         draw(network(), tmp_path / "a.pdf")
     assert not list(tmp_path.iterdir())
 

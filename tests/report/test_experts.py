@@ -446,7 +446,7 @@ def test_first_fall_in_the_last_tenth_of_the_search_is_called_late(tmp_path: Pat
 
 def test_without_survivors_the_page_is_that_of_any_other_strategy(expert_run: Path) -> None:
     path = expert_run / "alphas.jsonl"
-    with_experts = write_report(expert_run).read_text(encoding="utf-8")
+    with_experts = without_weights(write_report(expert_run).read_text(encoding="utf-8"))
     records = [json.loads(line) for line in path.read_text().splitlines()]
     for record in records:
         del record["strategy"]
@@ -455,7 +455,14 @@ def test_without_survivors_the_page_is_that_of_any_other_strategy(expert_run: Pa
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     start = with_experts.index("<h3>Experts and wipe-out</h3>")
     end = with_experts.index("</section>", start)
-    assert write_report(expert_run).read_text(encoding="utf-8") == with_experts[:start] + with_experts[end:]
+    page = without_weights(write_report(expert_run).read_text(encoding="utf-8"))
+    assert page == with_experts[:start] + with_experts[end:]
+
+
+def without_weights(page: str) -> str:
+    """The page without the panels of the weights, in which crosses mark who was wiped out."""
+    start = page.index("<h3>Mixing weights of the regular cell over the epochs</h3>")
+    return page[:start] + page[page.index('</div>\n<details class="secondary"><summary>Weights of all edges', start) :]
 
 
 def test_runs_of_other_strategies_say_nothing_of_experts(run: Path) -> None:
@@ -464,7 +471,7 @@ def test_runs_of_other_strategies_say_nothing_of_experts(run: Path) -> None:
 
 
 def test_page_of_a_real_size_stays_small(expert_run: Path) -> None:
-    assert write_report(expert_run).stat().st_size < 600_000
+    assert write_report(expert_run).stat().st_size < 1_500_000
 
 
 def test_markup_in_names_stays_text(tmp_path: Path) -> None:
@@ -480,7 +487,7 @@ def test_markup_in_names_stays_text(tmp_path: Path) -> None:
             element for element in ElementTree.fromstring(to_svg(scene)).iter() if element.tag.endswith("script")
         ]
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "<script" not in page
+    assert page.count("<script") == page.count('<script>"use strict"') == 1
     assert "In the &lt;script&gt;" in page
     assert "1.3 % of the rewards" in page
 

@@ -19,4 +19,10 @@ from gradnas.arch.settings import DatasetConf as DatasetConf
 from gradnas.arch.settings import ModelDescConf as ModelDescConf
 from gradnas.arch.settings import StemsConf as StemsConf
 from gradnas.arch.shapes import Shape as Shape
+from gradnas.arch.text import candidates as candidates
+from gradnas.arch.text import distinct_cells as distinct_cells
+from gradnas.arch.text import op_call as op_call
+from gradnas.arch.text import op_text as op_text
+from gradnas.arch.text import size_text as size_text
 from gradnas.arch.text import state_name as state_name
+from gradnas.arch.text import wiring as wiring

@@ -236,8 +236,22 @@ class ModelDesc:
 
         return read_weights(desc, path.with_suffix(".safetensors"))
 
+    def draw(self, path: str | os.PathLike[str]) -> Path:
+        """Draw the cells and the network into a file that ends in ``.svg``, ``.png``, ``.mmd`` or ``.dot``.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: For another ending.
+            OSError: When the file cannot be written; what was there before is unchanged.
+        """
+        from gradnas.report import draw  # the one look upwards: a convenience, reached only when it is called
+
+        return draw(self, path)
+
     def __str__(self) -> str:
-        """A page of text: stems, each distinct cell, the column of cells with their shapes."""
+        """A screen of text: stems, each distinct cell, the column of cells with their shapes."""
         from gradnas.arch.text import describe  # presentation, kept out of the data
 
         return describe(self)

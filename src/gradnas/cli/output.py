@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from gradnas.report.plain_text import aligned
 from gradnas.result import Result
 
 
@@ -35,18 +36,35 @@ def say_result(result: Result) -> None:
         say(sentence)
 
 
-def say_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table in a terminal; elsewhere lines of aligned columns, without title or color."""
+def say_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[bool] | None = None,
+    header: bool = False,
+) -> None:
+    """A table in a terminal; elsewhere lines of aligned columns, without title or color.
+
+    Args:
+        title: Heading.
+        columns: Names of the columns.
+        rows: Equally many cells each.
+        right: For each column whether it holds numbers; None for no.
+        header: The lines begin with the names of the columns.
+    """
+    right = right if right is not None else [False] * len(columns)
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*columns, title=title)
+        table = Table(title=title)
+        for name, number in zip(columns, right, strict=True):
+            table.add_column(Text(name), justify="right" if number else "left")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))  # Text: brackets in a cell are no markup
         Console().print(table)
         return
-    widths = [max((len(row[k]) for row in rows), default=0) for k in range(len(columns))]
-    for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in aligned([columns, *rows] if header else rows, right):
+        say(line)

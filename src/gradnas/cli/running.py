@@ -136,12 +136,13 @@ def _add_retrain(parser: ArgumentParser) -> None:
     add_option(parser, "--out", str, "DIR", "A new run folder; by default FOLDER gets the network.")
     add_option(parser, "--data", str, "SOURCE", "Name or path of a data set, by default that of the search.")
     add_option(parser, "--device", str, "DEVICE", "auto, cpu, cuda, …; by default that of the search.")
+    add_option(parser, "--tensorboard", bool, "true|false", "Write event files too; by default as the search did.")
     add_option(parser, "--max-steps", int, "N", "Short for --max_steps_per_epoch.")
     add_settings(parser, RetrainConf, RETRAIN_ALIASES)
 
 
 def _retrain(options: Options) -> None:
-    own = {"folder", *OWN_OPTIONS, "data", "device"}
+    own = {"folder", *OWN_OPTIONS, "data", "device", "tensorboard"}
     values, origins = _layers(options)
     if origins and not values.get("retrain"):
         raise UsageError(f"{' + '.join(origins)} says nothing of retraining. Give another recipe, or none.")
@@ -154,7 +155,12 @@ def _retrain(options: Options) -> None:
     settings = {key: getattr(conf, key) for key in changes}
     with _working_in(Path(options.get("out", options["folder"]))) as folder:
         result = api.retrain(
-            options["folder"], out=folder, train_set=options.get("data"), device=options.get("device"), **settings
+            options["folder"],
+            out=folder,
+            train_set=options.get("data"),
+            device=options.get("device"),
+            tensorboard=options.get("tensorboard"),
+            **settings,
         )
     say_result(result)
 

@@ -153,6 +153,7 @@ class RunConf:
         baseline: The random baseline.
         seed: Everything random follows from it.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ….
+        tensorboard: Also write TensorBoard event files into ``tensorboard/`` of the run folder.
     """
 
     data: DataConf = field(default_factory=DataConf)
@@ -163,6 +164,7 @@ class RunConf:
     baseline: BaselineConf = field(default_factory=BaselineConf)
     seed: int = 0
     device: str = "auto"
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         check_count(self.seed, "seed", 0)

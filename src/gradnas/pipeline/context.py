@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -9,6 +10,7 @@ from gradnas.config import PhaseConf, SearchConf
 from gradnas.data import Augmentation, BatchLoader, DataLoaders, DataSource, ImageSet, stratified_split
 from gradnas.foundation.seeds import generator, seeded_initialization
 from gradnas.pipeline.run_folder import RunFolder
+from gradnas.pipeline.tensorboard_log import FOLDER, TensorBoardLog
 from gradnas.supergraph import Model
 from gradnas.training import CheckPoint, EpochRecord, Listener, Silence, create_checkpoint
 
@@ -25,6 +27,7 @@ class RunContext:
         folder: Where to write; None writes nothing.
         listener: Told of progress.
         resume: Go on from checkpoints that exist.
+        tensorboard: Write event files beside the logs.
     """
 
     data: DataSource
@@ -34,6 +37,7 @@ class RunContext:
     folder: RunFolder | None = None
     listener: Listener = field(default_factory=Silence)
     resume: bool = False
+    tensorboard: bool = False
 
     def checkpoint(self, phase: str) -> CheckPoint | None:
         """The checkpoint of a phase; None without a folder."""
@@ -97,17 +101,36 @@ class RunContext:
 
     def log_to(self, phase: str, resumed_epoch: int = 0) -> Listener:
         """The listener of a phase: the run's own one, and ``metrics.jsonl`` cut back to where the phase goes on."""
+        return self.listener if self.folder is None else self._logged(self.folder, phase, resumed_epoch)
+
+    def log_search_to(
+        self, phase: str, resumed_epoch: int = 0
+    ) -> tuple[Listener, Callable[[dict[str, Any]], None] | None]:
+        """The listener of a search, and what takes its records of ``alphas.jsonl``, cut back too; None writes none."""
         if self.folder is None:
-            return self.listener
-        self.folder.rewind("metrics.jsonl", resumed_epoch, phase)
-        return _Logged(self.folder, self.listener)
+            return self.listener, None
+        self.folder.rewind("alphas.jsonl", resumed_epoch)
+        logged = self._logged(self.folder, phase, resumed_epoch)
+        return logged, logged.on_alphas
+
+    def _logged(self, folder: RunFolder, phase: str, resumed_epoch: int) -> "_Logged":
+        folder.rewind("metrics.jsonl", resumed_epoch, phase)
+        events = TensorBoardLog(folder / FOLDER / phase, resumed_epoch) if self.tensorboard else None
+        return _Logged(folder, self.listener, events)
 
 
 class _Logged:
-    def __init__(self, folder: RunFolder, listener: Listener) -> None:
-        self._folder, self._listener = folder, listener
+    def __init__(self, folder: RunFolder, listener: Listener, events: TensorBoardLog | None) -> None:
+        self._folder, self._listener, self._events = folder, listener, events
         self.on_progress = listener.on_progress
 
     def on_epoch(self, record: EpochRecord) -> None:
         self._folder.append("metrics.jsonl", record.to_dict())
+        if self._events is not None:
+            self._events.epoch(record)
         self._listener.on_epoch(record)
+
+    def on_alphas(self, record: dict[str, Any]) -> None:
+        self._folder.append("alphas.jsonl", record)
+        if self._events is not None:
+            self._events.alphas(record)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradnas.arch import CellType, ModelDesc
+from gradnas.arch import CellDesc, CellType, ModelDesc, OpDesc, concat_ids
 from gradnas.finalizers import Finalizers
 from gradnas.ops import ArchParams
 from gradnas.supergraph import NONE, Cell, MixedOp, Model
@@ -42,6 +42,7 @@ def describe_alphas(model: Model, found: ModelDesc) -> dict[str, Any]:
     gaps = [gap for cell in cells.values() for gap in cell["gap"]]
     return {
         "cells": cells,
+        "would_be": {kind.value: wired(cell) for kind in CellType if (cell := found.first_cell(kind)) is not None},
         "genotype": genotype_text(found),
         "entropy": mean_entropy(model),
         "gap": sum(gaps) / len(gaps) if gaps else math.nan,
@@ -62,6 +63,32 @@ def changed_edges(old: ModelDesc | None, new: ModelDesc) -> int:
     if old is None:
         return 0
     return len(_edges(new) - _edges(old))
+
+
+def wired(cell: CellDesc) -> dict[str, Any]:
+    """A cell as plain values: what one needs to draw it, for any space.
+
+    Returns:
+        ``nodes``: for each node its edges as [operation, [state ids it reads]], a composite operation with a third
+        entry, its parts as edges; ``stems``: the operations through which the two inputs come; ``merge`` and
+        ``merged``: the operation behind the nodes and the state ids it reads; ``shapes``: (channels, height, width) of
+        each state, the two inputs first, and of the output.
+    """
+    return {
+        "nodes": [[_edge(edge.op_desc, edge.input_ids) for edge in node.edges] for node in cell.nodes()],
+        "stems": [stem.name for stem in cell.stems],
+        "merge": cell.post_op.name,
+        "merged": list(concat_ids(cell)),
+        "shapes": [list(shape) for shape in (*cell.stem_shapes, *cell.node_shapes, cell.out_shape)],
+    }
+
+
+def _edge(op: OpDesc, input_ids: Sequence[int]) -> list[Any]:
+    parts = [
+        _edge(part, (input_ids[port],) * part.in_len)
+        for part, port in zip(op.children or (), op.children_ins or (), strict=True)
+    ]
+    return [op.name, list(input_ids), *([parts] if parts else [])]
 
 
 def genotype_text(desc: ModelDesc) -> str | None:

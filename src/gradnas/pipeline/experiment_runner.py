@@ -148,5 +148,6 @@ class ExperimentRunner:
             folder=folder,
             listener=self.listener,
             resume=resume,
+            tensorboard=conf.tensorboard,
         )
         return folder

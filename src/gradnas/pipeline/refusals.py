@@ -11,6 +11,7 @@ from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.experiment import Experiment
 from gradnas.pipeline.search_plan import check_graph, check_monitor, check_penalty, search_schedule, warmup_epochs
 from gradnas.pipeline.stabilizer import NO_SKIPS
+from gradnas.pipeline.tensorboard_log import check_tensorboard
 from gradnas.spaces import with_changes
 from gradnas.strategies import MetaOptimizer, StabilizeConf
 from gradnas.strategies.perturbation import SKIP
@@ -25,9 +26,12 @@ def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
         search: Whether it searches; if not, only its retraining is looked at.
 
     Raises:
+        ImportError: When a package that the run asks for is missing.
         ValueError: As the phase would.
     """
     conf, context, space, strategy = experiment.conf, experiment.context, experiment.space, experiment.strategy
+    if conf.tensorboard:
+        check_tensorboard()
     if search:
         needs_validation = not isinstance(strategy, MetaOptimizer) or strategy.bilevel
         if needs_validation and context.val_set is None and conf.search.val_ratio == 0:

@@ -189,8 +189,13 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "git": _git_revision(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([*_program(Path(sys.argv[0])), *sys.argv[1:]]),
     }
+
+
+def _program(script: Path) -> list[str]:
+    """How the program was called: by its name, or as a module of Python."""
+    return ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
 
 
 def _version(package: str) -> str | None:

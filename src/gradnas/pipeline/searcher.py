@@ -1,7 +1,6 @@
 """The search phase: from a space to one found description."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gradnas.arch import ModelDesc, ModelDescConf
 from gradnas.config import PhaseConf, SearchConf
@@ -95,6 +94,7 @@ class Searcher:
             return self.finalize_model(model, finalizers), None
         checkpoint = self.context.checkpoint(self.phase)
         start = first_unknown_epoch(checkpoint)
+        listener, alpha_log = self.context.log_search_to(self.phase, start)
         trainer = trainer_class(
             conf_search,
             model,
@@ -103,8 +103,8 @@ class Searcher:
             finalizers=finalizers,
             phase=self.phase,
             seed=self.context.seed,
-            listener=self.context.log_to(self.phase, start),
-            alpha_log=self._alpha_log(start),
+            listener=listener,
+            alpha_log=alpha_log,
             cuda_graph=conf_search.cuda_graph,
         )
         metrics = trainer.fit(self.get_data(conf_search))
@@ -112,13 +112,6 @@ class Searcher:
 
     def _supergraph(self, desc: ModelDesc, fused: bool) -> Model:
         return Model(desc, droppath=False, affine=False, fused=fused, registry=self.registry)
-
-    def _alpha_log(self, start: int) -> Any:
-        folder = self.context.folder
-        if folder is None:
-            return None
-        folder.rewind("alphas.jsonl", start)
-        return lambda record: folder.append("alphas.jsonl", record)
 
     def finalize_model(self, model: Model, finalizers: Finalizers) -> ModelDesc:
         """The discrete description; the model is dropped afterwards, so it need not return to its device."""

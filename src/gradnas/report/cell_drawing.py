@@ -1,8 +1,19 @@
 """One cell as a graph from left to right: inputs, operations, nodes, merge."""
 
-from gradnas.arch import CellDesc, CellType, EdgeDesc, OpDesc, concat_ids, state_name
+from gradnas.arch import (
+    CellDesc,
+    EdgeDesc,
+    OpDesc,
+    candidates,
+    concat_ids,
+    op_call,
+    op_text,
+    size_text,
+    state_name,
+    wiring,
+)
 from gradnas.report.cell_layout import CellLayout, EdgePlace, place_cell
-from gradnas.report.palette import FAMILIES, candidates, family
+from gradnas.report.palette import FAMILIES, family
 from gradnas.report.scene import Box, Group, Item, Label, Path, Scene, arrow_head, line, moved, shortened, text_width
 from gradnas.report.svg import to_svg
 
@@ -38,7 +49,7 @@ def cell_scene(cell: CellDesc, *, title: str | None = None) -> Scene:
     label_width = max(text_width(text, _TEXT) for node in lines for label in node for text in label) + 16
     pitch = _GAP + label_width + _LEAD + _NODE
     columns = [_MARGIN, *(_MARGIN + _INPUT + layer * pitch - _NODE for layer in range(1, max(layout.layers) + 1))]
-    merge_lines = [shortened(cell.post_op.name, _LONGEST_NAME), _size(cell.out_shape)]
+    merge_lines = [shortened(cell.post_op.name, _LONGEST_NAME), size_text(cell.out_shape)]
     merge_width = max(text_width(text, _TEXT) for text in merge_lines) + 20
     x_merge = columns[-1] + _NODE + _GAP
     width = x_merge + merge_width + _MARGIN
@@ -77,31 +88,22 @@ def cell_scene(cell: CellDesc, *, title: str | None = None) -> Scene:
 
 def wiring_text(cell: CellDesc) -> str:
     """The cell in words: ``n0 = sep_conv_3x3(s0) + skip_connect(s1); …``."""
-    parts = []
-    for k, node in enumerate(cell.nodes()):
-        edges = [f"{_op_words(e.op_desc)}({', '.join(map(state_name, e.input_ids))})" for e in node.edges]
-        parts.append(f"n{k} = {' + '.join(edges) if edges else f'copy of {state_name(k + 1)}'}")
-    return "; ".join(parts)
-
-
-def _op_words(op: OpDesc) -> str:
-    inside = f"[{', '.join(child.name for child in op.children)}]" if op.children else ""
-    names = candidates(op)
-    return f"{len(names)} candidates" if names else f"{op.name}{inside}"
+    return "; ".join(wiring(cell))
 
 
 def _label_lines(edge: EdgeDesc) -> list[str]:
     """What stands on an edge: the op, its stride when it halves the map, and the parts of a composite."""
     op = edge.op_desc
-    stride = f" /{op.stride}" if op.stride != 1 else ""
-    names = candidates(op)
-    if names:
-        return [f"{len(names)} candidates{stride}"]
     children = [
-        f"{shortened(child.name, _LONGEST_NAME - 6)} of {state_name(edge.input_ids[port])}"
+        f"{_label(child, _LONGEST_NAME - 6)} of {state_name(edge.input_ids[port])}"
         for child, port in zip(op.children or (), op.children_ins or (), strict=True)
     ]
-    return [shortened(op.name, _LONGEST_NAME) + stride, *children]
+    return [_label(op, _LONGEST_NAME), *children]
+
+
+def _label(op: OpDesc, longest: int) -> str:
+    name = op_text(op.with_params(stride=1))
+    return shortened(name, longest) + op_text(op).removeprefix(name)
 
 
 def _edge(
@@ -146,12 +148,15 @@ def _edge(
         items.append(Label(x=x_label + label_width / 2, y=y, text=text, size=_TEXT if i == 0 else 11, anchor="middle"))
     sources = ", ".join(map(state_name, place.input_ids))
     name = op.name if op else "copy"
+    words = "a copy"
+    if op:
+        words = op_call(op, [state_name(state) for state in place.input_ids]) if op.children else op_text(op)
     detail = f"\ncandidates: {', '.join(candidates(op))}" if op and candidates(op) else ""
     return Group(
         items=tuple(items),
         kind="edge",
         data=(("op", name), ("inputs", sources), ("node", state_name(place.node + 2))),
-        title=f"{state_name(place.node + 2)} reads {sources} through {_op_words(op) if op else 'a copy'}{detail}",
+        title=f"{state_name(place.node + 2)} reads {sources} through {words}{detail}",
     )
 
 
@@ -206,9 +211,8 @@ def _input(cell: CellDesc, state: int, y: float) -> Group:
         Label(x=middle, y=y - 6, text=state_name(state), anchor="middle", bold=True),
         Label(x=middle, y=y + 9, text=f"k−{2 - state}", anchor="middle", size=10, fill="muted"),
     )
-    words = (
-        f"{state_name(state)}: {_SOURCES[state]}, through {cell.stems[state].name}: {_size(cell.stem_shapes[state])}"
-    )
+    stem = f"{cell.stems[state].name}: {size_text(cell.stem_shapes[state])}"
+    words = f"{state_name(state)}: {_SOURCES[state]}, through {stem}"
     return Group(items=(box, *texts), kind="input", data=(("state", state_name(state)),), title=words)
 
 
@@ -218,7 +222,7 @@ def _node(cell: CellDesc, node: int, x: float, y: float) -> Group:
         x=x, y=y - _NODE / 2, width=_NODE, height=_NODE, fill="state", stroke="state-line", radius=_NODE / 2, line=1.5
     )
     label = Label(x=x + _NODE / 2, y=y, text=name, anchor="middle", bold=True)
-    words = f"{name}: sum of its edges, {_size(cell.node_shapes[node])}"
+    words = f"{name}: sum of its edges, {size_text(cell.node_shapes[node])}"
     return Group(items=(circle, label), kind="node", data=(("state", name),), title=words)
 
 
@@ -226,7 +230,7 @@ def _legend(cell: CellDesc, width: float) -> tuple[list[Item], float]:
     """The families that occur, wrapped to the width, and the height this takes."""
     ops = [edge.op_desc for node in cell.nodes() for edge in node.edges]
     entries = [(kind, words) for kind, words in FAMILIES.items() if kind in {family(op) for op in ops}]
-    if cell.cell_type is CellType.Reduction and any(op.stride != 1 for op in ops):
+    if any(part.stride != 1 for op in ops for _, part in op.all_ops()):
         entries.append(("", "/2 halves the map"))
     items: list[Item] = [line((_MARGIN, -8), (width - _MARGIN, -8), stroke="faint", width=1)]
     x, y = _MARGIN, 8.0
@@ -239,7 +243,3 @@ def _legend(cell: CellDesc, width: float) -> tuple[list[Item], float]:
         items.append(Label(x=x + (22 if kind else 0), y=y, text=words, size=11, fill="muted"))
         x += wide
     return items, y + 8 if entries else 0.0
-
-
-def _size(shape: tuple[int, int, int]) -> str:
-    return "×".join(map(str, shape))

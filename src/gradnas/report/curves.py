@@ -18,12 +18,13 @@ _COLORS = {"train": "first", "val": "second", "test": "third"}
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseCurves:
-    """The charts of one phase and a sentence on it."""
+    """The charts of one phase and a sentence on it; ``secondary`` for one that is not of the found network."""
 
     phase: str
     title: str
     charts: tuple[Scene, ...]
     words: str
+    secondary: bool
 
 
 def phase_curves(metrics: tuple[EpochRecord, ...]) -> tuple[PhaseCurves, ...]:
@@ -32,8 +33,14 @@ def phase_curves(metrics: tuple[EpochRecord, ...]) -> tuple[PhaseCurves, ...]:
     An epoch that stands twice, because a run was resumed, counts with its last record.
     """
     found = list(dict.fromkeys(record.phase for record in metrics))
-    order = [phase for phase in PHASES if phase in found] + [phase for phase in found if phase not in PHASES]
+    order = sorted(found, key=_place)
     return tuple(_phase(phase, [record for record in metrics if record.phase == phase]) for phase in order)
+
+
+def _place(phase: str) -> tuple[int, int, str]:
+    """Where a phase is shown; those of random architectures stand with the search of the baseline."""
+    general = "baseline_search" if phase.startswith("baseline_search") else phase
+    return (PHASES.index(general), len(phase), phase) if general in PHASES else (len(PHASES), 0, "")
 
 
 def _phase(phase: str, records: list[EpochRecord]) -> PhaseCurves:
@@ -54,8 +61,20 @@ def _phase(phase: str, records: list[EpochRecord]) -> PhaseCurves:
         if chart is not None:
             charts.append(chart)
     return PhaseCurves(
-        phase=phase, title=_TITLES.get(phase, phase), charts=tuple(charts), words=_words(records, epochs)
+        phase=phase,
+        title=_title(phase),
+        charts=tuple(charts),
+        words=_words(records, epochs),
+        secondary=phase.startswith("baseline_"),
     )
+
+
+def _title(phase: str) -> str:
+    """The words for a phase; ``baseline_search_2`` is that of the third random architecture."""
+    sample = phase.removeprefix("baseline_search_")
+    if sample != phase and sample.isdecimal():
+        return f"Short training of random architecture {int(sample) + 1}"
+    return _TITLES.get(phase, phase)
 
 
 def _is_epoch(record: EpochRecord) -> bool:

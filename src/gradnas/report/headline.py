@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gradnas.report.plain_values import number, numbers
+from gradnas.report.plain_values import member, number, numbers, words
 from gradnas.report.quantities import millions, percent, time_text, wilson_interval
 from gradnas.report.run_folder import RunFolder
 
@@ -39,6 +39,9 @@ def headline(run: RunFolder) -> tuple[Figure, ...]:
     if macs is not None:
         note = "1 MAC = 2 FLOPs; convolutions and linear layers of one image"
         figures.append(Figure(name="MACs", value=millions(macs), note=note))
+    latency = _latency(summary.get("latency"))
+    if latency is not None:
+        figures.append(latency)
     for key, name in (("search_seconds", "Search"), ("retrain_seconds", "Retraining")):
         time_s = number(summary.get(key))
         if time_s is not None:
@@ -55,6 +58,12 @@ def honest_sentences(run: RunFolder) -> tuple[str, ...]:
             return ("The retraining has not finished or its network was not tested: there is no test accuracy yet.",)
         if run.found is None and not run.mixtures:
             return ("This run has no result yet.",)
+        if run.found is None:
+            return (
+                "No architecture has been found yet, and there is no test accuracy. Accuracies during the search are "
+                "those of the supergraph, whose candidates share its weights; they do not tell how good a network will "
+                "be.",
+            )
         return (
             "The found architecture has not been retrained yet, so there is no test accuracy. Accuracies during the "
             "search are those of the supergraph, whose candidates share its weights; they do not tell how good the "
@@ -90,6 +99,21 @@ def _interval(summary: Mapping[str, object]) -> tuple[float, float] | None:
         return None
     low, high = wilson_interval(accuracy / 100, int(n_test))
     return 100 * low, 100 * high
+
+
+def _latency(stored: object) -> Figure | None:
+    """The measured time of a pass with what one must know of the measurement; None where it is not stored."""
+    median, batch = number(member(stored, "median_ms")), number(member(stored, "batch"))
+    if median is None:
+        return None
+    low, high, runs = (number(member(stored, name)) for name in ("low_ms", "high_ms", "runs"))
+    device, threads = words(member(stored, "device")), number(member(stored, "threads"))
+    notes = ["one image" if batch == 1 else f"{batch:g} images" if batch is not None else ""]
+    notes += [f"median of {runs:g} passes" if runs is not None else ""]
+    notes += [f"half of them between {low:.3g} and {high:.3g} ms" if low is not None and high is not None else ""]
+    count = "" if threads is None or device != "cpu" else f", {threads:g} thread{'' if threads == 1 else 's'}"
+    notes += [f"{device}{count}" if device else ""]
+    return Figure(name="Latency", value=f"{median:.3g} ms", note="; ".join(note for note in notes if note))
 
 
 def _hardware(run: RunFolder) -> str:

@@ -2,18 +2,22 @@
 
 import math
 
-from gradnas.arch import CellType, ModelDesc, state_name
+from gradnas.arch import CellType, ModelDesc
 from gradnas.report.heat_map import heat_map
 from gradnas.report.line_chart import Series, line_chart
 from gradnas.report.run_log import CellMixture, MixtureRecord
 from gradnas.report.scene import Scene
+from gradnas.report.weight_history import edge_name, kept
+from gradnas.report.would_be import of_cell
 
 
 def weight_maps(mixtures: tuple[MixtureRecord, ...], found: ModelDesc | None) -> tuple[Scene, ...]:
-    """A heat map per cell type of the last epoch, the operations of the found cell framed."""
-    if not mixtures:
-        return ()
-    return tuple(_weight_map(kind, cell, found) for kind, cell in mixtures[-1].cells.items())
+    """A heat map per cell type of the last epoch, the operations of the found cell framed.
+
+    None for a cell whose edges have different candidates, which have no columns in common.
+    """
+    cells = mixtures[-1].cells if mixtures else {}
+    return tuple(_weight_map(cell, kind, found) for kind, cell in cells.items() if len(set(cell.edge_ops)) == 1)
 
 
 def entropy_chart(mixtures: tuple[MixtureRecord, ...]) -> Scene | None:
@@ -47,25 +51,11 @@ def eigenvalue_chart(mixtures: tuple[MixtureRecord, ...]) -> Scene | None:
     return line_chart([series], title="Dominant Hessian eigenvalue of the validation loss", zero=True)
 
 
-def _weight_map(kind: str, cell: CellMixture, found: ModelDesc | None) -> Scene:
+def _weight_map(cell: CellMixture, kind: str, found: ModelDesc | None) -> Scene:
     strongest = max(max(row) for row in cell.weights)
-    rows = [f"{state_name(source)} → n{node}" for node, source in cell.edges]
+    rows = [edge_name(edge) for edge in cell.edges]
     shares = [[weight / strongest if strongest > 0 else 0.0 for weight in row] for row in cell.weights]
     texts = [[f"{weight:.2f}" for weight in row] for row in cell.weights]
-    return heat_map(
-        rows, cell.ops, shares, texts, title=f"{kind} cell: weight of each candidate", marked=_chosen(kind, cell, found)
-    )
-
-
-def _chosen(kind: str, cell: CellMixture, found: ModelDesc | None) -> set[tuple[int, int]]:
     desc = next((d for t in CellType if t.value == kind and found is not None and (d := found.first_cell(t))), None)
-    if desc is None:
-        return set()
-    rows = {edge: r for r, edge in enumerate(cell.edges)}
-    columns = {op: c for c, op in enumerate(cell.ops)}
-    return {
-        (rows[k, edge.input_ids[0]], columns[edge.op_desc.name])
-        for k, node in enumerate(desc.nodes())
-        for edge in node.edges
-        if (k, edge.input_ids[0]) in rows and edge.op_desc.name in columns
-    }
+    marked = kept(cell, None if desc is None else of_cell(desc))
+    return heat_map(rows, cell.ops, shares, texts, title=f"{kind} cell: weight of each candidate", marked=marked)

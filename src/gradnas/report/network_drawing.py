@@ -2,7 +2,7 @@
 
 import math
 
-from gradnas.arch import CellDesc, CellType, ModelDesc, OpDesc
+from gradnas.arch import CellDesc, CellType, ModelDesc, OpDesc, size_text
 from gradnas.report.scene import Box, Group, Item, Label, Path, Scene, arrow_head, line, shortened, text_width
 from gradnas.report.svg import to_svg
 
@@ -28,15 +28,15 @@ def network_scene(desc: ModelDesc, *, title: str = "network") -> Scene:
     """What :func:`draw_network` paints."""
     image = desc.conf_model_desc.dataset.image_shape
     rows: list[tuple[str, str, str, CellDesc | None, float]] = [
-        ("", "image", _size(image), None, _WIDEST),
-        ("", _stems(desc), _channels(desc.model_stems[1]), None, _WIDEST),
+        ("", "image", size_text(image), None, _WIDEST),
+        ("", stems_text(desc), channels_text(desc.model_stems[1]), None, _WIDEST),
     ]
     rows += [
-        (str(cell.id), f"{cell.cell_type.value} cell", _size(cell.out_shape), cell, _box_width(cell, image))
+        (str(cell.id), f"{cell.cell_type.value} cell", size_text(cell.out_shape), cell, _box_width(cell, image))
         for cell in desc.cell_descs
     ]
     last = rows[-1][4]
-    rows.append(("", desc.pool_op.name, _channels(desc.pool_op), None, last))
+    rows.append(("", desc.pool_op.name, channels_text(desc.pool_op), None, last))
     n_classes = desc.conf_model_desc.dataset.n_classes
     rows.append(("", desc.logits_op.name, f"{n_classes} classes", None, last))
 
@@ -121,14 +121,12 @@ def _box_width(cell: CellDesc, image: tuple[int, int, int]) -> float:
     return max(_NARROWEST, _WIDEST - 18 * halvings)
 
 
-def _stems(desc: ModelDesc) -> str:
+def stems_text(desc: ModelDesc) -> str:
+    """Names of the two stems, once where they are one."""
     first, second = (stem.name for stem in desc.model_stems)
     return first if first == second else f"{first}, {second}"
 
 
-def _channels(op: OpDesc) -> str:
+def channels_text(op: OpDesc) -> str:
+    """``48 channels``; empty for an op without."""
     return f"{op.conv.ch_out} channels" if "conv" in op.params else ""
-
-
-def _size(shape: tuple[int, int, int]) -> str:
-    return "×".join(map(str, shape))

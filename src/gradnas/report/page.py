@@ -1,14 +1,17 @@
 """The report of a run: one HTML file that needs nothing else."""
 
+import json
 import os
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradnas.arch import CellType, ModelDesc
+from gradnas.arch import CellType, ModelDesc, wiring
 from gradnas.foundation.files import write_atomic
-from gradnas.report.cell_drawing import cell_scene, wiring_text
+from gradnas.report.cell_drawing import cell_scene
 from gradnas.report.class_results import read_confusion
 from gradnas.report.curves import phase_curves
+from gradnas.report.epoch_section import FIRST, SAME, UNKNOWN, epoch_section, slider_script
 from gradnas.report.expert_history import expert_histories
 from gradnas.report.expert_story import expert_story
 from gradnas.report.headline import headline, honest_sentences
@@ -16,8 +19,10 @@ from gradnas.report.log_weight_chart import log_weight_chart
 from gradnas.report.mixture_charts import drop_chart, eigenvalue_chart, entropy_chart, skips_chart, weight_maps
 from gradnas.report.network_drawing import network_scene
 from gradnas.report.palette import COLORS
-from gradnas.report.plain_values import words
+from gradnas.report.plain_values import member, number, words
 from gradnas.report.run_folder import RunFolder, read_run_folder
+from gradnas.report.run_settings import settings_rows
+from gradnas.report.run_status import other_version, unfinished
 from gradnas.report.search_story import search_story, warning
 from gradnas.report.survivors_chart import survivors_chart
 from gradnas.report.web_page import drawn, figure, page_template
@@ -31,17 +36,18 @@ FILE_NAME = "report.html"
 def write_report(folder: str | os.PathLike[str]) -> Path:
     """Read a run folder and write ``report.html`` into it.
 
-    The page loads nothing and runs nothing; a section whose file is missing says so in a sentence, and files or lines
-    that are damaged are listed at the top. The same folder gives the same bytes.
+    The page loads nothing; a policy in it allows the one script that it holds, which moves the slider over the epochs.
+    Without scripts and in print it shows the last epoch. A section whose file is missing says so in a sentence, and
+    files or lines that are damaged are listed at the top. The same folder gives the same bytes.
 
     Args:
-        folder: A run folder; every file in it may be missing.
+        folder: A run folder; files in it may be missing, but not all of them.
 
     Returns:
         The path of the page.
 
     Raises:
-        FileNotFoundError: When there is no such folder.
+        FileNotFoundError: When there is no such folder, or nothing in it that a run writes.
         OSError: When a file cannot be read, or the page cannot be written; a previous page is then unchanged.
     """
     run = read_run_folder(Path(folder))
@@ -53,6 +59,8 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
 def render_report(run: RunFolder) -> str:
     """The page of a run as text."""
     problems = list(run.problems)
+    epochs_of_search = epoch_section(run)
+    script, script_source = slider_script() if epochs_of_search is not None else ("", "'none'")
     confusion = read_confusion(run.summary, problems)
     confusion_scene = confusion.scene() if confusion is not None else None
     epochs = tuple(record for record in run.mixtures if record.returned is None)
@@ -66,8 +74,11 @@ def render_report(run: RunFolder) -> str:
         colors=COLORS,
         title=_title(run),
         facts=_facts(run),
+        version=other_version(run, metadata.version("gradnas")),
+        unfinished=unfinished(run),
         figures=headline(run),
         sentences=honest_sentences(run),
+        settings=settings_rows(run),
         problems=problems,
         warning=warning(run),
         story=search_story(run),
@@ -76,9 +87,19 @@ def render_report(run: RunFolder) -> str:
         network=figure(network_scene(network)) if network is not None else None,
         network_words=_network_words(run, same_cells),
         phases=[
-            {"title": phase.title, "words": phase.words, "charts": [drawn(chart) for chart in phase.charts]}
+            {
+                "title": phase.title,
+                "words": phase.words,
+                "secondary": phase.secondary,
+                "charts": [drawn(chart) for chart in phase.charts],
+            }
             for phase in phase_curves(run.metrics)
         ],
+        section=epochs_of_search,
+        script=script,
+        script_source=script_source,
+        first_words=FIRST,
+        same_words=SAME if epochs_of_search is not None and epochs_of_search.frames else UNKNOWN,
         weight_maps=[figure(scene) for scene in weight_maps(run.mixtures, run.found)],
         last_epoch=None if last is None else last.epoch if last.returned is None else last.returned,
         mixture_charts=[drawn(chart) for chart in mixture_charts if chart is not None],
@@ -91,6 +112,7 @@ def render_report(run: RunFolder) -> str:
         genotype=words(run.summary.get("genotype")),
         arch_hash=words(run.summary.get("arch_hash")),
         command=run.environment.get("command"),
+        environment=_environment(run),
     )
 
 
@@ -101,7 +123,25 @@ def _cells(desc: ModelDesc | None) -> "list[Markup]":
 
 def _wirings(desc: ModelDesc | None) -> list[tuple[str, list[str]]]:
     cells = [desc.first_cell(kind) for kind in CellType] if desc is not None else []
-    return [(cell.cell_type.value, wiring_text(cell).split("; ")) for cell in cells if cell is not None]
+    return [(cell.cell_type.value, list(wiring(cell))) for cell in cells if cell is not None]
+
+
+def _environment(run: RunFolder) -> list[tuple[str, str]]:
+    """Versions and machine; packages, which are stored as an object, as a list."""
+    rows = []
+    for key, text in run.environment.items():
+        packages = _object(text) if key == "packages" else None
+        listed = ", ".join(f"{name} {version}" for name, version in packages.items()) if packages else text
+        rows += [(key, listed)] if key != "command" else []
+    return rows
+
+
+def _object(text: str) -> dict[str, object] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _network_words(run: RunFolder, same_cells: bool) -> str:
@@ -113,13 +153,21 @@ def _network_words(run: RunFolder, same_cells: bool) -> str:
 
 
 def _title(run: RunFolder) -> str:
-    dataset = words(run.summary.get("dataset"))
+    dataset = words(run.summary.get("dataset")) or words(member(member(run.settings, "data"), "source"))
     return f"Architecture search on {dataset}" if dataset else f"Architecture search {run.name}"
 
 
 def _facts(run: RunFolder) -> str:
-    """The line under the title: strategy, space, seed, folder."""
+    """The line under the title: strategy, space, seed, folder; before the search has ended as they were asked for."""
+    asked = {
+        "strategy": words(member(member(run.settings, "strategy"), "name")),
+        "space": words(member(member(run.settings, "space"), "name")),
+        "seed": number(member(run.settings, "seed")),
+    }
+    told = {name: run.summary.get(name) for name in asked}
     named = [
-        f"{name} {run.summary[name]}" for name in ("strategy", "space", "seed") if run.summary.get(name) is not None
+        f"{name} {told[name] if told[name] is not None else f'{value:g}' if isinstance(value, float) else value}"
+        for name, value in asked.items()
+        if told[name] is not None or value is not None
     ]
     return " · ".join([*named, f"folder {run.name}"])

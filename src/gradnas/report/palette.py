@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from gradnas.arch import OpDesc
+from gradnas.arch import OpDesc, candidates
 
 COLORS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -51,12 +51,6 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
 """Families of operations with the words of the legend."""
 
 _SPARE_LINES = ("mixed-line", "reduction-line", "state-line")  # for more than two ops of one family
-
-
-def candidates(op: OpDesc) -> tuple[str, ...]:
-    """Names of the candidates of a mixed op; empty for an op that is decided."""
-    names = op.params.get("primitives")
-    return tuple(str(name) for name in names) if isinstance(names, tuple) else ()
 
 
 def family(op: OpDesc) -> str:

@@ -8,6 +8,18 @@ from pathlib import Path
 from gradnas.arch import ModelDesc
 from gradnas.report.run_log import EpochRecord, MixtureRecord, read_metrics, read_mixtures
 
+FILES = (
+    "config.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "alphas.jsonl",
+    "arch.json",
+    "full_arch.json",
+    "baseline/arch.json",
+    "summary.json",
+)
+"""What a run leaves and the report reads; one of them makes a folder a run folder."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
@@ -15,7 +27,9 @@ class RunFolder:
 
     Args:
         name: Name of the folder.
+        path: The folder as it was given.
         config: Text of ``config.yaml``.
+        settings: Its values, not checked; empty for a text that is no YAML mapping.
         environment: ``environment.json``, values as text.
         metrics: ``metrics.jsonl``.
         mixtures: ``alphas.jsonl``.
@@ -27,7 +41,9 @@ class RunFolder:
     """
 
     name: str
+    path: Path
     config: str | None
+    settings: Mapping[str, object]
     environment: Mapping[str, str]
     metrics: tuple[EpochRecord, ...]
     mixtures: tuple[MixtureRecord, ...]
@@ -42,17 +58,24 @@ def read_run_folder(folder: Path) -> RunFolder:
     """Read everything that is there.
 
     Raises:
-        FileNotFoundError: When there is no such folder.
+        FileNotFoundError: When there is no such folder, or nothing in it that a run writes.
         OSError: When a file is there and may not be read.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no run folder at {folder}. Give the folder that a search or a retraining wrote.")
+    if not any((folder / name).is_file() for name in FILES):
+        raise FileNotFoundError(
+            f"{folder} is not a run folder: it has none of {', '.join(FILES)}. Give the folder that a search or a "
+            "retraining wrote."
+        )
     problems: list[str] = []
-    config = folder / "config.yaml"
+    config = _text(folder / "config.yaml")
     environment = _json_object(folder / "environment.json", problems)
     return RunFolder(
         name=folder.resolve().name,
-        config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else None,
+        path=folder,
+        config=config,
+        settings=_settings(config),
         environment={
             key: value if isinstance(value, str) else json.dumps(value)
             for key, value in environment.items()
@@ -66,6 +89,20 @@ def read_run_folder(folder: Path) -> RunFolder:
         summary=_json_object(folder / "summary.json", problems),
         problems=tuple(problems),
     )
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def _settings(config: str | None) -> dict[str, object]:
+    from gradnas.config.yaml_dialect import load_yaml
+
+    try:
+        values = load_yaml(config) if config is not None else None
+    except ValueError:
+        return {}  # any text is a configuration worth showing
+    return values if isinstance(values, dict) else {}
 
 
 def _json_object(path: Path, problems: list[str]) -> dict[str, object]:

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gradnas.report.plain_values import flags, member, names, number, numbers, table, words
+from gradnas.report.would_be import WouldBe, read_would_be
 
 PHASES = ("search", "retrain", "baseline_search", "baseline_retrain")
 """Phases in the order in which they run and are shown."""
@@ -31,7 +32,8 @@ class CellMixture:
 
     Args:
         edges: (node, state it reads) of each edge.
-        ops: Candidates.
+        ops: Candidates of the first edge.
+        edge_ops: Candidates of each edge, equally many; usually those of the first.
         weights: Mixing probabilities, edges by candidates.
         survivors: Which candidates are still active, of a strategy that wipes out; else None.
         log_weights: The architecture parameters, which are log-weights where there are survivors; None when damaged.
@@ -39,6 +41,7 @@ class CellMixture:
 
     edges: tuple[tuple[int, int], ...]
     ops: tuple[str, ...]
+    edge_ops: tuple[tuple[str, ...], ...]
     weights: tuple[tuple[float, ...], ...]
     survivors: tuple[tuple[bool, ...], ...] | None
     log_weights: tuple[tuple[float, ...], ...] | None
@@ -66,7 +69,8 @@ class MixtureRecord:
     ``gap`` is the mean lead of the first candidate over the second in shares of an edge, ``drop`` what discretization
     costs in points of validation accuracy, ``diagnosis`` what the search said against itself. A record with
     ``returned`` comes last and tells of the epoch whose architecture an early stop returned. ``forecasts`` has the cell
-    types of which the strategy says more.
+    types of which the strategy says more, ``would_be`` those whose cell was recorded; older lines have its ``genotype``
+    instead.
     """
 
     epoch: int
@@ -81,6 +85,8 @@ class MixtureRecord:
     eigenvalue: float | None = None
     diagnosis: tuple[str, ...] = ()
     returned: int | None = None
+    would_be: Mapping[str, WouldBe] = field(default_factory=dict)
+    genotype: str | None = None
 
 
 def read_metrics(path: Path, problems: list[str]) -> tuple[EpochRecord, ...]:
@@ -148,6 +154,8 @@ def read_mixtures(path: Path, problems: list[str]) -> tuple[MixtureRecord, ...]:
                 eigenvalue=number(member(value, "eigenvalue")),
                 diagnosis=names(member(value, "diagnosis")) or (),
                 returned=None if (back := number(member(value, "returned_epoch"))) is None else int(back),
+                would_be=read_would_be(value),
+                genotype=words(member(value, "genotype")),
             )
         )
     _report(damage, problems)
@@ -166,10 +174,18 @@ def _mixture(cell: object) -> CellMixture | None:
     return CellMixture(
         edges=tuple((int(e[0]), int(e[1])) for e in edges if e),
         ops=ops,
+        edge_ops=_edge_ops(member(cell, "edge_ops"), ops, len(pairs)),
         weights=weights,
         survivors=flags(member(cell, "survivors"), len(pairs), len(ops)),
         log_weights=table(member(cell, "alphas"), len(pairs), len(ops)),
     )
+
+
+def _edge_ops(value: object, ops: tuple[str, ...], n_edges: int) -> tuple[tuple[str, ...], ...]:
+    """Names per edge where they are recorded for every edge, else those of the first for all."""
+    read = [names(row) for row in value] if isinstance(value, list) else []
+    whole = tuple(row for row in read if row is not None and len(row) == len(ops))
+    return whole if len(whole) == len(read) == n_edges else (ops,) * n_edges
 
 
 def _forecasts(strategy: object) -> dict[str, Forecast]:

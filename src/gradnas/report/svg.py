@@ -76,15 +76,15 @@ def _number(value: float) -> str:
 
 
 def _escaped(text: str) -> str:
-    return escape(_printable(text))
+    return escape(printable(text))
 
 
 def _quoted(text: str) -> str:
-    return quoteattr(_printable(text))
+    return quoteattr(printable(text))
 
 
-def _printable(text: str) -> str:
-    # XML has no way to write control characters and lone surrogates; one of them would make the whole file unreadable.
+def printable(text: str) -> str:
+    """The text with ``�`` for control characters and lone surrogates, which neither XML nor UTF-8 can write."""
     allowed = (
         c if c in "\t\n" or (c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff") else "�"
         for c in text

@@ -1,0 +1,182 @@
+"""A network leaves the library: written beside its place, read back, compared, and only then put there."""
+
+import copy
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from gradnas.costs import count_macs, count_params
+from gradnas.export.comparison import compared
+from gradnas.export.facts import NetworkFacts
+from gradnas.export.form import Exportable, Form, LogitsOnly
+from gradnas.export.onnx_graph import OnnxForm
+from gradnas.export.place import check_neighbors, folder_for, strangers_in
+from gradnas.export.samples import Samples
+from gradnas.export.source import SourceForm
+from gradnas.export.torch_program import TorchForm
+from gradnas.export.use_source import Described
+from gradnas.foundation.names import did_you_mean
+from gradnas.supergraph import Model
+
+_FORMS: Mapping[str, Form] = MappingProxyType({form.name: form for form in (SourceForm(), TorchForm(), OnnxForm())})
+
+FORMATS: tuple[str, ...] = tuple(_FORMS)
+"""What :func:`export` can write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written, and how it was checked.
+
+    Args:
+        format: One of :data:`FORMATS`.
+        files: The files; the last one is the network itself.
+        max_difference: Largest difference of a logit from that of the original network.
+        tolerance: How large it might have been: 1e-5 of the largest absolute logit of all samples where torch computes
+            both (``source``, ``torch``), 1e-4 where another library does (``onnx``).
+        samples: On what the logits were compared.
+        trained: Whether the network has weights; without them, both had the same random ones.
+        note: What makes the comparison worth less; empty if nothing does.
+    """
+
+    format: str
+    files: tuple[Path, ...]
+    max_difference: float
+    tolerance: float
+    samples: str
+    trained: bool
+    note: str = ""
+
+    def __str__(self) -> str:
+        weights = "" if self.trained else " without weights, as the network is not trained"
+        note = f"; note: {self.note}" if self.note else ""
+        return (
+            f"{' and '.join(map(str, reversed(self.files)))}{weights}; read back, its logits differ by at most "
+            f"{self.max_difference:.2g} ({self.tolerance:.2g} allowed) on {self.samples}{note}"
+        )
+
+
+def export(
+    model: Model,
+    format: str,
+    folder: str | os.PathLike[str],
+    *,
+    samples: Samples | None = None,
+    facts: NetworkFacts | None = None,
+    trained: bool = True,
+) -> Exported:
+    """Write a discrete network as files that need no gradnas.
+
+    Args:
+        model: The network; it is not changed. Its auxiliary tower stays behind: it only helps to train.
+        format: ``source``, readable ``model.py`` for torch alone with ``weights.safetensors`` beside it; ``torch``, a
+            ``torch.export`` program ``model.pt2``; ``onnx``, ``model.onnx`` (needs the extra ``onnx``).
+        folder: Where to write; made if it is not there. Files of an earlier export are replaced.
+        samples: Images on which the written network is compared with the model; noise by default.
+        facts: What the network says about itself.
+        trained: Whether its weights are worth anything. Without, ``source`` writes no weights, and the other formats
+            are refused.
+
+    Returns:
+        What was written, after it was read back and its logits were compared with the model's, in float32 and
+        evaluation mode, on all samples at a time, on two and on one.
+
+    Raises:
+        FileExistsError: When a file that no export wrote stands in the way; it is unchanged.
+        ImportError: When the format needs a package that is not installed.
+        OSError: When the folder cannot be written.
+        ValueError: For an unknown format, a network that still holds a choice, an op that the format cannot express,
+            facts or samples of another network, or logits that differ too much. Nothing is left.
+    """
+    form = _form(format)
+    if not trained and format != SourceForm.name:
+        raise ValueError(
+            f"the network is not trained, and the format {format!r} holds weights. Train it first, or export in the "
+            "format 'source', which can do without."
+        )
+    network = _exportable(model, facts or NetworkFacts(), trained)
+    shape = model.desc.conf_model_desc.dataset.image_shape
+    images = samples if samples is not None else Samples.noise(shape, "no images were given")
+    if tuple(images.images.shape[1:]) != shape:
+        raise ValueError(f"the network takes images of {shape}, the samples are of {tuple(images.images.shape[1:])}.")
+    if not trained:
+        _enliven(network.model, images.images)
+    with folder_for(Path(folder)) as target, tempfile.TemporaryDirectory(prefix=".export-", dir=target) as place:
+        strangers = strangers_in(form, target)
+        written = form.write(network, Path(place))
+        check_neighbors(form, strangers, written, Path(place), target)
+        original, copied = LogitsOnly(network.model).eval(), form.read(Path(place), network)
+        same = compared(original, copied, images.images, form.tolerance)
+        for name in written:
+            if name not in strangers:
+                os.replace(Path(place) / name, target / name)
+    return Exported(
+        format=format,
+        files=tuple(target / name for name in written),
+        max_difference=same.max_difference,
+        tolerance=same.tolerance,
+        samples=images.what,
+        trained=trained,
+        note=same.note,
+    )
+
+
+def check_format(format: str) -> None:
+    """ValueError for an unknown format, naming the nearest; ImportError for one whose packages are not installed."""
+    _form(format)
+
+
+def _form(format: str) -> Form:
+    if format not in _FORMS:
+        raise ValueError(f"unknown format {format!r}. {did_you_mean(format, FORMATS)}")
+    _FORMS[format].require()
+    return _FORMS[format]
+
+
+def _exportable(model: Model, facts: NetworkFacts, trained: bool) -> Exportable:
+    choice = next(model.mixed_ops(), None)
+    if choice is not None:
+        raise ValueError(
+            f"the network still holds a choice ({choice.desc.name!r}): it is that of a search. Build a model of the "
+            "found description, or export a run folder."
+        )
+    if model.fused:
+        raise ValueError(
+            "the network was built with fused=True, for a fast search. Build it with fused=False and load its "
+            "state_dict: names and values are the same."
+        )
+    data = model.desc.conf_model_desc.dataset
+    facts.check_fits(data.channels, data.n_classes)
+    twin = copy.deepcopy(model).to(device="cpu", dtype=torch.float32)
+    for tensor in (*twin.parameters(), *twin.buffers()):
+        tensor.data = tensor.data.contiguous()  # and not channels_last, which the files would keep
+    described = Described(
+        desc=model.desc,
+        facts=facts,
+        params=count_params(twin),
+        macs=count_macs(twin, data.image_shape),
+        trained=trained,
+        version=metadata.version("gradnas"),
+    )
+    return Exportable(model=twin.eval(), described=described)
+
+
+def _enliven(model: Model, images: Tensor) -> None:
+    """Give the norms of a fresh network the statistics of these images.
+
+    With those they are born with, the logits of a deep network hardly depend on the image, and prove nothing.
+    """
+    model.drop_path_prob(0.0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        LogitsOnly(model).train()(images)
+    model.eval()
