@@ -16,12 +16,14 @@ def runs(write_run: WriteRun) -> list[Path]:
     return [*made, write_run("x", strategy="xnas", accuracy=98.0)]
 
 
-def test_table_notes_and_page(gradnas, runs: list[Path]) -> None:  # type: ignore[no-untyped-def]  # the fixture's class is private
+def test_table_notes_and_page(gradnas, runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]  # the fixture's class is private
+    monkeypatch.setenv("COLUMNS", "80")
     (runs[0].parent / "notes.txt").write_text("")
     done = gradnas("compare", *sorted(runs[0].parent.iterdir()))
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert lines[0].split("  ")[0] == "method"
+    assert lines[0].endswith("Pareto")  # a pipe has room for every column
     assert [line.split("  ")[0] for line in lines[1:4]] == ["xnas", "darts", "random search at equal budget"]
     assert "97.50 ± 0.71" in lines[2]
     assert any(line.startswith("note: ") and "notes.txt is a file" in line for line in lines)
@@ -89,6 +91,7 @@ def test_a_narrow_terminal_gets_fewer_columns(  # type: ignore[no-untyped-def]  
     assert "…" not in done.out.partition("note:")[0]
 
 
+@pytest.mark.slow
 def test_real_runs(gradnas, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # as above
     tiny = ["--max-steps", "1", "--search.epochs", "1", "--retrain.epochs", "1", "--baseline.samples", "1"]
     tiny += ["--search.batch_size", "16", "--retrain.batch_size", "16", "--retrain.channels", "2", "--device", "cpu"]

@@ -162,9 +162,9 @@ def varying() -> ModelDesc:
 
 
 def edgeless() -> ModelDesc:
-    """Nodes that copy the state before them, in a network whose only edges are in its reduction cell."""
+    """Nodes that copy the state before them: an input of the cell, and a node."""
     reduction: Wiring = [[("skip_connect", 0)], [("none", 1)], [("max_pool_3x3", 1)]]
-    return wired([[], [], []], reduction)
+    return wired([[], [("sep_conv_3x3", 0)], []], reduction)
 
 
 def normed_pools() -> ModelDesc:

@@ -215,7 +215,7 @@ def test_a_program_that_another_tool_wrote_is_not_replaced(name: str, nets: Any,
 
 
 def test_a_network_that_is_not_trained_is_source_without_weights(nets: Any, tmp_path: Path) -> None:
-    model = Model(nets.published("DARTS_V2", cells=14), droppath=True)  # deep and fresh: its own logits are constant
+    model = Model(nets.published("DARTS_V2", cells=20), droppath=True)  # deep and fresh: its own logits are constant
     exported = export(model, "source", tmp_path, trained=False)
     assert names(tmp_path) == {"model.py"}
     assert exported.note == ""
@@ -247,7 +247,7 @@ def test_weights_of_another_network_are_not_left_beside_one_without(nets: Any, t
 class Wrong(Form):
     """The source form with a difference in what is read back."""
 
-    name, files, tolerance = "source", ("weights.safetensors", "model.py"), 1e-5
+    name, files = "source", ("weights.safetensors", "model.py")
 
     def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
         self.change, self.right = change, SourceForm()
@@ -276,7 +276,7 @@ def in_large_batches(logits: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda logits: logits * (1 + 3e-5), r"a logit differs by .*, .* is allowed \(1e-05 of the largest"),
+        (lambda logits: logits * (1 + 3e-5), r"a logit differs by .*, .* is allowed \(the largest is"),
         (lambda logits: logits * float("nan"), "a logit differs by"),
         (in_large_batches, "a logit differs by"),
         (lambda logits: logits * (1.1 if len(logits) == 1 else 1), "a logit differs by"),

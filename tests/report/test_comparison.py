@@ -278,9 +278,11 @@ def test_a_run_that_knows_little_is_not_another_data_set(write_run: WriteRun) ->
 
 def test_runs_that_know_different_facts_are_of_one_data_set(write_run: WriteRun) -> None:
     known = {"normalization": {"mean": [0.5], "std": [1.0]}}
-    search = write_run("a", accuracy=None, settings={"retrain": {"epochs": 0}}, summary=known)  # no test images yet
+    search = write_run("a", accuracy=None, settings={"retrain": {"epochs": 0}}, summary=known)  # tested on no image yet
     found = compare([search, write_run("b", seed=1)])  # as versions wrote it that did not store the normalization
     assert len(found.rows) == 1
+    shortened = write_run("c", seed=2, summary={"n_test": 90})  # by max_steps_per_epoch
+    assert len(compare([search, shortened]).rows) == 1
 
 
 def test_a_path_of_the_data_may_differ(write_run: WriteRun) -> None:

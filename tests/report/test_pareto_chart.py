@@ -152,6 +152,10 @@ def test_a_bar_does_not_pass_hundred_percent(write_run: WriteRun) -> None:
     scene = chart(runs)
     ticks = [float(t.text) for t in scene.items if isinstance(t, Label) and re.fullmatch(r"\d[\d.]*", t.text)]
     assert max(tick for tick in ticks if tick > 50) == 100
+    top = next(t.y for t in scene.items if isinstance(t, Label) and t.text == "100")
+    bar = groups(scene, "spread")["darts"].items[0]
+    assert isinstance(bar, Line)
+    assert min(at[1] for _, at in bar.commands) == pytest.approx(top, abs=0.01)
 
 
 def test_nothing_to_draw(write_run: WriteRun) -> None:

@@ -47,8 +47,6 @@ class Form(ABC):
     name: ClassVar[str]
     files: ClassVar[tuple[str, ...]]
     """All it may write, the main one last."""
-    tolerance: ClassVar[float]
-    """How much a logit may differ from that of the original, relative to the largest absolute logit of all samples."""
 
     @abstractmethod
     def require(self) -> None:

@@ -24,9 +24,6 @@ class OnnxForm(Form):
 
     name: ClassVar[str] = "onnx"
     files: ClassVar[tuple[str, ...]] = ("model.onnx",)
-    # Another library adds in another order and folds norms into convolutions. In 20 cells of random weights that made
-    # 2e-5, as much as float32 differs from float64 there.
-    tolerance: ClassVar[float] = 1e-4
 
     def require(self) -> None:
         for package in _PACKAGES:

@@ -21,7 +21,6 @@ class SourceForm(Form):
 
     name: ClassVar[str] = "source"
     files: ClassVar[tuple[str, ...]] = (WEIGHTS, "model.py")
-    tolerance: ClassVar[float] = 1e-5
 
     def require(self) -> None:
         """Nothing: safetensors comes with gradnas."""

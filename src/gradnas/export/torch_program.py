@@ -21,7 +21,6 @@ class TorchForm(Form):
 
     name: ClassVar[str] = "torch"
     files: ClassVar[tuple[str, ...]] = ("model.pt2",)
-    tolerance: ClassVar[float] = 1e-5
 
     def require(self) -> None:
         """Nothing: torch is there."""
