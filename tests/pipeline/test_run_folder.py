@@ -189,7 +189,7 @@ def test_checkpoints_lie_in_a_folder_of_their_own(folder: RunFolder) -> None:
     ("argv", "command"),
     [
         (["/usr/bin/gradnas", "run", "--out", "my run"], "gradnas run --out 'my run'"),
-        (["/opt/lib/gradnas/__main__.py", "search"], "python -m gradnas search"),
+        (["lib/gradnas/__main__.py", "search"], "python -m gradnas search"),
         (["scripts/mine.py"], "mine.py"),
     ],
 )

@@ -21,8 +21,8 @@ def _add_compare(parser: ArgumentParser) -> None:
 
 def _compare(options: Options) -> None:
     from gradnas.foundation.files import write_atomic
-    from gradnas.report.comparison import compare, default_page
-    from gradnas.report.comparison_table import comparison_table
+    from gradnas.report.comparison.compare import compare, default_page
+    from gradnas.report.comparison.table import comparison_table
 
     csv = Path(options["csv"]) if "csv" in options else None
     if csv is not None and csv.suffix.lower() != ".csv":

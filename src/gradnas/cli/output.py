@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from gradnas.report.plain_text import aligned
+from gradnas.report.records.plain_text import aligned
 from gradnas.result import Result
 
 
@@ -19,8 +19,8 @@ def complain(text: str) -> None:
 
 def say_result(result: Result) -> None:
     """The headline of the report, the architecture, and where the report is."""
-    from gradnas.report.headline import headline, honest_sentences
-    from gradnas.report.run_folder import read_run_folder
+    from gradnas.report.records.headline import headline, honest_sentences
+    from gradnas.report.records.run_folder import read_run_folder
 
     run = read_run_folder(result.folder)
     for figure in headline(run):

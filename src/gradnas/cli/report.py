@@ -8,8 +8,8 @@ from gradnas.cli.output import say
 
 def _report(options: Options) -> None:
     from gradnas.report import write_report
-    from gradnas.report.run_folder import read_run_folder
-    from gradnas.report.run_status import unfinished
+    from gradnas.report.records.run_folder import read_run_folder
+    from gradnas.report.records.run_status import unfinished
 
     folder = Path(options["folder"])
     say(f"report: {write_report(folder)}")

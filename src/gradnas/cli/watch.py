@@ -13,7 +13,7 @@ def _add_watch(parser: ArgumentParser) -> None:
 
 
 def _watch(options: Options) -> None:
-    from gradnas.report.run_following import follow
+    from gradnas.report.live.run_following import follow
 
     try:
         follow(options["folder"], every_s=options.get("every", 2.0), once=options.get("once", False))

@@ -1,7 +1,6 @@
 """Is the written network the original one? Their logits say."""
 
 import copy
-
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +24,8 @@ class Comparison:
 def compared(original: nn.Module, written: Logits, images: Tensor) -> Comparison:
     """Compare logits on all images at a time, on two and on one.
 
-    A logit may differ by 1e-5 of the largest absolute one; or, where float32 is coarser than that, by four times as much
-    as those of the original differ from its own in float64.
+    A logit may differ by 1e-5 of the largest absolute one; or, where float32 is coarser than that, by four times as
+    much as those of the original differ from its own in float64.
 
     Args:
         original: The network as it was, float32 in evaluation mode: (B, C, H, W) -> (B, n_classes).

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradnas.arch import wiring
-from gradnas.report.would_be import read_would_be
+from gradnas.report.records.would_be import read_would_be
 from gradnas.training import EpochRecord
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from gradnas.report.scene import Scene
-from gradnas.report.svg import to_svg
+from gradnas.report.drawing.scene import Scene
+from gradnas.report.drawing.svg import to_svg
 
 if TYPE_CHECKING:
     from jinja2 import Template

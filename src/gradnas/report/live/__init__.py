@@ -1,0 +1,1 @@
+"""A run followed in a terminal."""

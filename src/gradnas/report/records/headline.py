@@ -1,0 +1,121 @@
+"""The numbers at the top of the report and the sentences that keep them honest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gradnas.report.records.plain_values import member, number, numbers, words
+from gradnas.report.records.quantities import millions, percent, time_text, wilson_interval
+from gradnas.report.records.run_folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One number of the report: what it is, the value with its unit, and what one must know to read it."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def headline(run: RunFolder) -> tuple[Figure, ...]:
+    """The figures for which the summary has a value."""
+    summary = run.summary
+    figures = []
+    accuracy, baseline = number(summary.get("test_accuracy")), number(summary.get("random_baseline_accuracy"))
+    if accuracy is not None:
+        interval = _interval(summary)
+        note = f"95 % interval {interval[0]:.2f}–{interval[1]:.2f}" if interval else ""
+        n_test = number(summary.get("n_test"))
+        note += f"{'; ' if note else ''}{n_test:,.0f} test images" if n_test is not None else ""
+        figures.append(Figure(name="Test accuracy", value=percent(accuracy), note=note))
+    if baseline is not None:
+        note = "a random architecture, same budget"
+        if accuracy is not None:
+            note += f"; the search gained {percent(accuracy - baseline, signed=True)} points"
+        figures.append(Figure(name="Random baseline", value=percent(baseline), note=note))
+    params, macs = number(summary.get("params")), number(summary.get("macs"))
+    if params is not None:
+        figures.append(Figure(name="Parameters", value=millions(params)))
+    if macs is not None:
+        note = "1 MAC = 2 FLOPs; convolutions and linear layers of one image"
+        figures.append(Figure(name="MACs", value=millions(macs), note=note))
+    latency = _latency(summary.get("latency"))
+    if latency is not None:
+        figures.append(latency)
+    for key, name in (("search_seconds", "Search"), ("retrain_seconds", "Retraining")):
+        time_s = number(summary.get(key))
+        if time_s is not None:
+            figures.append(Figure(name=name, value=time_text(time_s), note=_hardware(run)))
+    return tuple(figures)
+
+
+def honest_sentences(run: RunFolder) -> tuple[str, ...]:
+    """What the headline does not say by itself: how sure the difference is, or that nothing was retrained."""
+    summary = run.summary
+    accuracy, baseline = number(summary.get("test_accuracy")), number(summary.get("random_baseline_accuracy"))
+    if accuracy is None:
+        if any(record.phase == "retrain" for record in run.metrics):
+            return ("The retraining has not finished or its network was not tested: there is no test accuracy yet.",)
+        if run.found is None and not run.mixtures:
+            return ("This run has no result yet.",)
+        if run.found is None:
+            return (
+                "No architecture has been found yet, and there is no test accuracy. Accuracies during the search are "
+                "those of the supergraph, whose candidates share its weights; they do not tell how good a network will "
+                "be.",
+            )
+        return (
+            "The found architecture has not been retrained yet, so there is no test accuracy. Accuracies during the "
+            "search are those of the supergraph, whose candidates share its weights; they do not tell how good the "
+            "found network will be.",
+        )
+    seed = summary.get("seed")
+    sentences = [
+        f"One run{f', seed {seed}' if seed is not None else ''}: the interval covers the choice of test images, not "
+        "the spread between seeds."
+    ]
+    interval = _interval(summary)
+    if baseline is None:
+        sentences.append(
+            "No random baseline of equal budget was trained, so this page cannot say what the search itself is worth."
+        )
+    elif interval is not None and interval[0] <= baseline <= interval[1]:
+        sentences.append(
+            "The random baseline lies inside the interval: this run does not show that the search found more than "
+            "chance would."
+        )
+    elif baseline > accuracy:
+        sentences.append("The random baseline is better than the found network: this search did not pay.")
+    return tuple(sentences)
+
+
+def _interval(summary: Mapping[str, object]) -> tuple[float, float] | None:
+    """The stored interval, else Wilson's from the number of test images, in percent."""
+    stored = numbers(summary.get("test_accuracy_ci95"))
+    if stored is not None and len(stored) == 2:
+        return stored[0], stored[1]
+    accuracy, n_test = number(summary.get("test_accuracy")), number(summary.get("n_test"))
+    if accuracy is None or n_test is None or n_test < 1 or not 0 <= accuracy <= 100:
+        return None
+    low, high = wilson_interval(accuracy / 100, int(n_test))
+    return 100 * low, 100 * high
+
+
+def _latency(stored: object) -> Figure | None:
+    """The measured time of a pass with what one must know of the measurement; None where it is not stored."""
+    median, batch = number(member(stored, "median_ms")), number(member(stored, "batch"))
+    if median is None:
+        return None
+    low, high, runs = (number(member(stored, name)) for name in ("low_ms", "high_ms", "runs"))
+    device, threads = words(member(stored, "device")), number(member(stored, "threads"))
+    notes = ["one image" if batch == 1 else f"{batch:g} images" if batch is not None else ""]
+    notes += [f"median of {runs:g} passes" if runs is not None else ""]
+    notes += [f"half of them between {low:.3g} and {high:.3g} ms" if low is not None and high is not None else ""]
+    count = "" if threads is None or device != "cpu" else f", {threads:g} thread{'' if threads == 1 else 's'}"
+    notes += [f"{device}{count}" if device else ""]
+    return Figure(name="Latency", value=f"{median:.3g} ms", note="; ".join(note for note in notes if note))
+
+
+def _hardware(run: RunFolder) -> str:
+    names = ("gpu", "processor")
+    return next((run.environment[name] for name in names if run.environment.get(name)), "")

@@ -1,0 +1,129 @@
+"""A run folder as data. Every file may be missing; a damaged one is named and treated as missing."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradnas.arch import ModelDesc
+from gradnas.report.records.run_log import EpochRecord, MixtureRecord, read_metrics, read_mixtures
+
+FILES = (
+    "config.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "alphas.jsonl",
+    "arch.json",
+    "full_arch.json",
+    "baseline/arch.json",
+    "summary.json",
+)
+"""What a run leaves and the report reads; one of them makes a folder a run folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """What a run left.
+
+    Args:
+        name: Name of the folder.
+        path: The folder as it was given.
+        config: Text of ``config.yaml``.
+        settings: Its values, not checked; empty for a text that is no YAML mapping.
+        environment: ``environment.json``, values as text.
+        metrics: ``metrics.jsonl``.
+        mixtures: ``alphas.jsonl``.
+        found: ``arch.json``, the architecture the search found.
+        full: ``full_arch.json``, the network that was retrained.
+        baseline: ``baseline/arch.json``, the random architecture of equal budget.
+        summary: ``summary.json``, not checked.
+        problems: Sentences about what could not be read.
+    """
+
+    name: str
+    path: Path
+    config: str | None
+    settings: Mapping[str, object]
+    environment: Mapping[str, str]
+    metrics: tuple[EpochRecord, ...]
+    mixtures: tuple[MixtureRecord, ...]
+    found: ModelDesc | None
+    full: ModelDesc | None
+    baseline: ModelDesc | None
+    summary: Mapping[str, object]
+    problems: tuple[str, ...]
+
+
+def read_run_folder(folder: Path) -> RunFolder:
+    """Read everything that is there.
+
+    Raises:
+        FileNotFoundError: When there is no such folder, or nothing in it that a run writes.
+        OSError: When a file is there and may not be read.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no run folder at {folder}. Give the folder that a search or a retraining wrote.")
+    if not any((folder / name).is_file() for name in FILES):
+        raise FileNotFoundError(
+            f"{folder} is not a run folder: it has none of {', '.join(FILES)}. Give the folder that a search or a "
+            "retraining wrote."
+        )
+    problems: list[str] = []
+    config = _text(folder / "config.yaml")
+    environment = _json_object(folder / "environment.json", problems)
+    return RunFolder(
+        name=folder.resolve().name,
+        path=folder,
+        config=config,
+        settings=_settings(config),
+        environment={
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in environment.items()
+            if value is not None
+        },
+        metrics=read_metrics(folder / "metrics.jsonl", problems),
+        mixtures=read_mixtures(folder / "alphas.jsonl", problems),
+        found=_description(folder, "arch.json", problems),
+        full=_description(folder, "full_arch.json", problems),
+        baseline=_description(folder, "baseline/arch.json", problems),
+        summary=_json_object(folder / "summary.json", problems),
+        problems=tuple(problems),
+    )
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def _settings(config: str | None) -> dict[str, object]:
+    from gradnas.config.yaml_dialect import load_yaml
+
+    try:
+        values = load_yaml(config) if config is not None else None
+    except ValueError:
+        return {}  # any text is a configuration worth showing
+    return values if isinstance(values, dict) else {}
+
+
+def _json_object(path: Path, problems: list[str]) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        return value
+    problems.append(f"{path.name} is not a JSON object; what it should say is missing here.")
+    return {}
+
+
+def _description(folder: Path, name: str, problems: list[str]) -> ModelDesc | None:
+    path = folder / name
+    if not path.is_file():
+        return None
+    try:
+        return ModelDesc.from_json(path.read_bytes().decode("utf-8"))
+    except ValueError as error:
+        problems.append(f"{name} cannot be drawn: {error}")
+        return None

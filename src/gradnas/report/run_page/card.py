@@ -1,0 +1,34 @@
+"""A run as a card in a notebook: its numbers and its cells."""
+
+from pathlib import Path
+
+from gradnas.arch import CellType
+from gradnas.report.drawing.cell_drawing import cell_scene
+from gradnas.report.records.headline import headline, honest_sentences
+from gradnas.report.records.run_folder import read_run_folder
+from gradnas.report.web_page import drawn, page_template
+
+
+def result_card(folder: Path) -> str:
+    """An HTML fragment that stands by itself: title, figures, the found cells, genotype, folder.
+
+    Args:
+        folder: A run folder; what it lacks is left out.
+
+    Raises:
+        FileNotFoundError: When there is no such folder.
+    """
+    run = read_run_folder(folder)
+    report = folder / "report.html"
+    cells = [run.found.first_cell(kind) for kind in CellType] if run.found is not None else []
+    return page_template("run_page/card.html.j2").render(
+        name=run.name,
+        facts=[
+            f"{key} {run.summary[key]}" for key in ("dataset", "space", "strategy") if run.summary.get(key) is not None
+        ],
+        figures=headline(run),
+        sentences=honest_sentences(run),
+        cells=[drawn(cell_scene(cell)) for cell in cells if cell is not None],
+        genotype=run.summary.get("genotype"),
+        path=report if report.is_file() else folder,
+    )

@@ -1,0 +1,107 @@
+"""Loss and accuracy of each phase as charts."""
+
+from dataclasses import dataclass
+
+from gradnas.report.drawing.line_chart import Series, line_chart
+from gradnas.report.drawing.scene import Scene
+from gradnas.report.records.quantities import time_text
+from gradnas.report.records.run_log import PHASES, SPLITS, EpochRecord
+
+_TITLES = {
+    "search": "Search",
+    "retrain": "Retraining of the found network",
+    "baseline_search": "Search of the baseline",
+    "baseline_retrain": "Retraining of the random baseline",
+}
+_COLORS = {"train": "first", "val": "second", "test": "third"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseCurves:
+    """The charts of one phase and a sentence on it; ``secondary`` for one that is not of the found network."""
+
+    phase: str
+    title: str
+    charts: tuple[Scene, ...]
+    words: str
+    secondary: bool
+
+
+def phase_curves(metrics: tuple[EpochRecord, ...]) -> tuple[PhaseCurves, ...]:
+    """Phases in the order of :data:`PHASES`, unknown ones after them in the order of the file.
+
+    An epoch that stands twice, because a run was resumed, counts with its last record.
+    """
+    found = list(dict.fromkeys(record.phase for record in metrics))
+    order = sorted(found, key=_place)
+    return tuple(_phase(phase, [record for record in metrics if record.phase == phase]) for phase in order)
+
+
+def _place(phase: str) -> tuple[int, int, str]:
+    """Where a phase is shown; those of random architectures stand with the search of the baseline."""
+    general = "baseline_search" if phase.startswith("baseline_search") else phase
+    return (PHASES.index(general), len(phase), phase) if general in PHASES else (len(PHASES), 0, "")
+
+
+def _phase(phase: str, records: list[EpochRecord]) -> PhaseCurves:
+    by_epoch = {record.epoch: record for record in records if _is_epoch(record)}
+    epochs = [by_epoch[epoch] for epoch in sorted(by_epoch)]
+    charts = []
+    for name, title, unit in (("loss", "Loss", ""), ("top1", "Top-1 accuracy", " %")):
+        series = [
+            Series(
+                name=split,
+                color=_COLORS[split],
+                points=tuple((record.epoch, record.values.get((split, name))) for record in epochs),
+            )
+            for split in SPLITS
+            if split != "test" or len(_known(epochs, split, name)) > 1
+        ]
+        chart = line_chart(series, title=title, unit=unit)
+        if chart is not None:
+            charts.append(chart)
+    return PhaseCurves(
+        phase=phase,
+        title=_title(phase),
+        charts=tuple(charts),
+        words=_words(records, epochs),
+        secondary=phase.startswith("baseline_"),
+    )
+
+
+def _title(phase: str) -> str:
+    """The words for a phase; ``baseline_search_2`` is that of the third random architecture."""
+    sample = phase.removeprefix("baseline_search_")
+    if sample != phase and sample.isdecimal():
+        return f"Short training of random architecture {int(sample) + 1}"
+    return _TITLES.get(phase, phase)
+
+
+def _is_epoch(record: EpochRecord) -> bool:
+    """False for a closing record that holds the test result only."""
+    return not record.values or any(split != "test" for split, _ in record.values)
+
+
+def _known(records: list[EpochRecord], split: str, name: str) -> list[tuple[int, float]]:
+    return [(r.epoch, v) for r in records if (v := r.values.get((split, name))) is not None]
+
+
+def _words(records: list[EpochRecord], epochs: list[EpochRecord]) -> str:
+    words = f"{len(epochs)} epoch{'' if len(epochs) == 1 else 's'}"
+    times = [record.time_s for record in epochs if record.time_s is not None]
+    if times:
+        words += f", {time_text(sum(times))} in all, {time_text(sum(times) / len(times))} per epoch"
+    validated = _known(epochs, "val", "top1")
+    if validated:
+        best = max(validated, key=lambda item: item[1])
+        words += f". Best validation accuracy {best[1]:.2f} % in epoch {best[0]}"
+    tested = _known(records, "test", "top1")
+    if tested:
+        words += f". Test accuracy {tested[-1][1]:.2f} %"
+    missing = sum(
+        1 for record in epochs if ("train", "loss") in record.values and record.values["train", "loss"] is None
+    )
+    if missing:
+        epochs_words = "1 epoch has" if missing == 1 else f"{missing} epochs have"
+        words += f". {epochs_words} a training loss that is not a finite number; the curve has a gap there"
+    return words + "."

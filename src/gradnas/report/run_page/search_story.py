@@ -1,0 +1,124 @@
+"""The search in plain words: how decided it was, what it chose, and what should make one suspicious."""
+
+import math
+
+from gradnas.arch import CellDesc, CellType, ModelDesc
+from gradnas.report.drawing.palette import family
+from gradnas.report.records.run_folder import RunFolder
+from gradnas.report.records.run_log import MixtureRecord
+
+PARAMETER_FREE_WARNING = 0.75
+"""Share of parameter-free ops above which the page warns."""
+
+
+def search_story(run: RunFolder) -> tuple[str, ...]:
+    """Sentences on the search; none without ``alphas.jsonl`` and ``arch.json``."""
+    epochs = tuple(record for record in run.mixtures if record.returned is None)
+    sentences = _entropy_sentences(epochs) + _cost_sentences(run.mixtures) + _settling_sentences(epochs)
+    cell = run.found.first_cell(CellType.Regular) if run.found is not None else None
+    if cell is not None:
+        sentences += _cell_sentences(cell)
+    elif run.mixtures and run.mixtures[-1].skips is not None:
+        skips = run.mixtures[-1].skips
+        sentences.append(f"The regular cell would hold {skips} skip connection{'' if skips == 1 else 's'}.")
+    return tuple(sentences)
+
+
+def warning(run: RunFolder) -> str | None:
+    """What the search said against itself in the end; else a warning when most of the found cells learns nothing."""
+    if run.mixtures and run.mixtures[-1].diagnosis:
+        return " ".join(run.mixtures[-1].diagnosis)
+    share = run.mixtures[-1].parameter_free if run.mixtures else None
+    if share is None and run.found is not None:
+        share = parameter_free_share(run.found)
+    if share is None or share <= PARAMETER_FREE_WARNING:
+        return None
+    return (
+        f"{share:.0%} of the chosen operations have no weights (skips and pools). Such cells are the known failure of "
+        "searching by gradient: skips win because they help the supergraph train, not because the network is better "
+        "with them. Expect a weak network; stop the search earlier, or choose a strategy that guards against it."
+    )
+
+
+def parameter_free_share(desc: ModelDesc) -> float | None:
+    """Share of the edges of the first cell of each type whose op has no weights; None when there are no edges."""
+    cells = [cell for kind in CellType if (cell := desc.first_cell(kind)) is not None]
+    ops = [edge.op_desc for cell in cells for node in cell.nodes() for edge in node.edges]
+    return sum(family(op) in ("skip", "pool") for op in ops) / len(ops) if ops else None
+
+
+def _entropy_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:
+    known = [record for record in mixtures if record.entropy is not None]
+    n_ops = max((len(cell.ops) for record in mixtures for cell in record.cells.values()), default=0)
+    if len(known) < 2 or n_ops < 2:
+        return []
+    first, last = known[0].entropy, known[-1].entropy
+    assert first is not None and last is not None
+    change = first - last
+    verb = "fell" if change > 0.005 else "rose" if change < -0.005 else "stayed"
+    course = f"{verb} from {first:.2f} to {last:.2f}" if verb != "stayed" else f"stayed at {last:.2f}"
+    effective = math.exp(last)
+    judgment = (
+        "the edges are nearly decided"
+        if effective < 1.5
+        else "the edges lean to a few candidates"
+        if effective < 0.6 * n_ops
+        else "the edges are far from decided, so what the finalizer dropped still mattered to the supergraph"
+    )
+    return [
+        f"In {len(mixtures)} epochs the mean entropy of the mixing weights {course} of at most {math.log(n_ops):.2f} "
+        f"nats, as if {effective:.1f} of {n_ops} candidates were left on an edge: {judgment}."
+    ]
+
+
+def _cost_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:
+    last = mixtures[-1] if mixtures else None
+    sentences = []
+    if last is not None and last.gap is not None:
+        sentences.append(
+            f"The first candidate of an edge leads the second by {last.gap:.1%} of its weights on average."
+        )
+    if last is not None and last.drop is not None:
+        sentences.append(
+            f"With only the found cells computing, and the weights as they are, the supergraph loses {last.drop:.1f} "
+            "points of validation accuracy."
+            if last.drop > 0
+            else "With only the found cells computing, the supergraph loses no validation accuracy."
+        )
+    if last is not None and last.returned is not None:
+        sentences.append(
+            f"The search was stopped after epoch {last.epoch}; the architecture is that of epoch {last.returned}."
+        )
+    return sentences
+
+
+def _settling_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:
+    known = [record for record in mixtures[1:] if record.changed_edges is not None]
+    if not known:
+        return []
+    changed = [record.epoch for record in known if record.changed_edges]
+    if not changed:
+        return ["The would-be cells never changed after the first epoch."]
+    quiet = mixtures[-1].epoch - changed[-1]
+    if quiet == 0:
+        return ["The would-be cells still changed in the last epoch: the search had not settled."]
+    epochs = "1 epoch" if quiet == 1 else f"{quiet} epochs"
+    return [f"The would-be cells last changed in epoch {changed[-1]}, {epochs} before the end."]
+
+
+def _cell_sentences(cell: CellDesc) -> list[str]:
+    skipping = [k for k, node in enumerate(cell.nodes()) if any(family(e.op_desc) == "skip" for e in node.edges)]
+    n_nodes = len(cell.nodes())
+    depth = [0, 0]
+    for k, node in enumerate(cell.nodes()):
+        depth.append(1 + max((depth[state] for edge in node.edges for state in edge.input_ids), default=depth[k + 1]))
+    listed = ", ".join(f"n{k}" for k in skipping)
+    skips = (
+        f"{len(skipping)} of {n_nodes} nodes of the regular cell read a skip connection ({listed})"
+        if skipping
+        else "No node of the regular cell reads a skip connection"
+    )
+    shape = (
+        "all nodes read the cell's inputs only" if max(depth) == 1 else f"the longest path passes {max(depth)} nodes"
+    )
+    return [f"{skips}; {shape}."]
