@@ -41,8 +41,8 @@ imports: $(VENV)/.installed-dev ## import-linter: dependencies point one way
 unit: $(VENV)/.installed-dev ## the tests; for a part: make unit ARGS="tests/arch -k genotype"
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-bench: $(VENV)/.installed ## run the step benchmarks and the scaling of a step (twenty minutes)
-	@for script in benchmarks/*_step.py benchmarks/scaling.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(VENV)/.installed ## run the step benchmarks, the scaling of a step and the report (twenty minutes)
+	@for script in benchmarks/*_step.py benchmarks/scaling.py benchmarks/report.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 table: $(VENV)/.installed ## all strategies at equal budget, 3 seeds: make table DATA=file.npz (an hour or two)
 	@test -n '$(DATA)' || { echo "make table needs a data set: make table DATA=path/to/set.npz" >&2; exit 2; }
