@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,6 @@ OPTIONS: dict[str, Any] = {
 }
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 8, "max_steps_per_epoch": 2, "device": "cpu"}
 SMALL: dict[str, Any] = {"channels": 2, "cells": 3, **QUICK}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def dataset(n: int = 48, classes: int = 4, side: int = 8, seed: int = 0) -> TensorDataset:

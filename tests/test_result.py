@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,6 @@ from gradnas import Result, api
 from gradnas.spaces import DartsSpace
 
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "max_steps_per_epoch": 1, "device": "cpu"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

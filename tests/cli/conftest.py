@@ -1,11 +1,10 @@
 """Runs the command line inside the test process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from gradnas.cli import main
 
@@ -18,15 +17,6 @@ class Outcome:
 
 
 Gradnas = Callable[..., Outcome]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks on a busy machine: threads would mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 
 
 def _networks() -> ModuleType:
@@ -34,11 +32,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes ``desc`` runs once for each description of ``networks.py``."""
     if "desc" in metafunc.fixturenames:
         metafunc.parametrize("desc", [make() for make in NETWORKS.CASES.values()], ids=list(NETWORKS.CASES))
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

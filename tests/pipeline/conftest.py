@@ -1,6 +1,6 @@
 """Small runs: 10 × 8 images of 8×8 pixels with a pattern per class, three cells, four candidates."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,6 @@ from gradnas.training import EpochRecord, Silence
 
 CLASSES = 5
 PRIMITIVES = ["max_pool_3x3", "skip_connect", "sep_conv_3x3", "none"]
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _images(n: int, seed: int) -> ImageSet:
