@@ -1,6 +1,7 @@
 """Tests of ``src/gradnas/result.py``."""
 
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from gradnas import Result, api
+from gradnas.pipeline import experiment
 from gradnas.spaces import DartsSpace
 
 QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 8, "max_steps_per_epoch": 1, "device": "cpu"}
@@ -96,6 +98,87 @@ def test_input_shape_is_channels_height_width(tmp_path: Path) -> None:
     data = torch.utils.data.TensorDataset(torch.rand(24, 2, 6, 10), torch.arange(24) % 3)
     space = DartsSpace(2, (6, 10), 3, channels=2, cells=3, nodes=1, reductions=1)
     assert api.search(space, data, out=tmp_path / "run", **QUICK).input_shape == (2, 6, 10)
+
+
+# ------------------------------------------------------------------------------------- a network for other images
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, searched: Path) -> Path:
+    """The cells found on gray digits, retrained on color images of another size with fewer classes, and not tested."""
+    path = tmp_path_factory.mktemp("result") / "elsewhere"
+    pictures = torch.randint(0, 256, (24, 3, 12, 10), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    data = torch.utils.data.TensorDataset(pictures, torch.arange(24) % 3)
+    api.retrain(searched, train_set=data, out=path, channels=4, cells=3, **QUICK)
+    return path
+
+
+def test_retraining_on_other_images_gives_a_network_for_those(elsewhere: Path) -> None:
+    result = Result(elsewhere)
+    assert result.arch.conf_model_desc.dataset.image_shape == (1, 8, 8)
+    assert result.input_shape == (3, 12, 10)
+    assert result.model(torch.rand(2, *result.input_shape))[0].shape == (2, 3)
+
+
+def test_network_for_other_images_leaves_with_their_normalization(elsewhere: Path, tmp_path: Path) -> None:
+    result = Result(elsewhere)
+    exported = result.export("source", tmp_path)
+    assert "images of noise (this run used a data set object" in exported.samples
+    module = runpy.run_path(str(tmp_path / "model.py"))
+    pictures = torch.randint(0, 256, (4, 3, 12, 10), dtype=torch.uint8)
+    mean, std = (torch.tensor(result.summary["normalization"][key]).view(-1, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        expected = result.model((pictures / 255 - mean) / std)[0]
+        torch.testing.assert_close(module["load"]()(module["prepare"](pictures)), expected)
+    for wrong in (torch.zeros(2, 3, 10, 12), torch.zeros(2, 1, 12, 10), torch.zeros(3, 12, 10)):
+        with pytest.raises(ValueError, match=r"images must be \(batch, 3, 12, 10\), got "):
+            module["prepare"](wrong.to(torch.uint8))
+
+
+def test_network_that_was_not_tested_is_retrained_all_the_same(elsewhere: Path, searched: Path, tmp_path: Path) -> None:
+    assert "retrained, not tested" in repr(Result(elsewhere))
+    assert "not retrained" in repr(Result(searched))
+    Result(elsewhere).export("source", tmp_path)
+    assert "Test accuracy: none, there was no test set" in (tmp_path / "model.py").read_text()
+
+
+def test_source_of_the_untrained_network_does_not_take_the_weights_of_the_retrained_one(
+    searched: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    path = copy_of(searched)
+    Result(path).export()
+    module = runpy.run_path(str(path / "model.py"))
+    with pytest.raises(FileNotFoundError, match="the network has not been trained"):
+        module["load"]()
+    api.retrain(path, channels=4, cells=3, **QUICK)
+    with pytest.raises(ValueError, match="has the weights of another architecture: export that one again"):
+        module["load"]()
+    Result(path).export()
+    runpy.run_path(str(path / "model.py"))["load"]()
+
+
+def test_unknown_format_is_named_before_anything_else(searched: Path) -> None:
+    with pytest.raises(ValueError, match=r"unknown format 'onx'\. Did you mean 'onnx'"):
+        Result(searched).export("onx")
+
+
+def test_export_does_not_fetch_a_data_set(
+    done: Path, copy_of: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copy_of(done)
+    config = path / "config.yaml"
+    text = config.read_text().replace("source: digits", "source: MNIST")
+    config.write_text(text.replace("  root: null", f"  root: {tmp_path / 'root'}"))
+    asked: list[bool] = []
+    load = experiment.load_data
+
+    def watched(*args: Any, download: bool = True, **kwargs: Any) -> Any:
+        asked.append(download)
+        return load(*args, download=False, **kwargs)
+
+    monkeypatch.setattr(experiment, "load_data", watched)
+    assert "images of noise" in Result(path).export("source", tmp_path / "out").samples
+    assert asked == [False]
 
 
 # --------------------------------------------------------------------------------------------------------------- card

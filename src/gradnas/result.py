@@ -40,7 +40,8 @@ class Result:
 
     def __repr__(self) -> str:
         accuracy = self.summary.get("test_accuracy")
-        score = "not retrained" if accuracy is None else f"test accuracy {accuracy:.2f} %"
+        untested = "retrained, not tested" if self.retrained else "not retrained"
+        score = untested if accuracy is None else f"test accuracy {accuracy:.2f} %"
         return f"Result({str(self.folder)!r}, {score}, {self.summary.get('genotype') or self.arch.hash()[:12]})"
 
     def _repr_html_(self) -> str:
@@ -73,8 +74,13 @@ class Result:
 
     @property
     def input_shape(self) -> Shape:
-        """(channels, height, width) of an image."""
-        return self.arch.conf_model_desc.dataset.image_shape
+        """(channels, height, width) of an image that :attr:`model` reads."""
+        return self._network.conf_model_desc.dataset.image_shape
+
+    @cached_property
+    def _network(self) -> ModelDesc:
+        """Of :attr:`model`: the retrained network may be for other images than the search was."""
+        return ModelDesc.load(self._run / "full_arch.json") if self.retrained else self.arch
 
     @property
     def retrained(self) -> bool:
@@ -88,7 +94,7 @@ class Result:
         Of a run that has none yet (:attr:`retrained`), the found network at the size of the search, with initial
         weights that follow from the seed, and a warning that it is not trained.
         """
-        desc = ModelDesc.load(self._run / "full_arch.json") if self.retrained else self.arch
+        desc = self._network
         registry = build_space(self.config.space, desc.conf_model_desc.dataset).registry
         with seeded_initialization(self.config.seed, "found.weights"):
             model = Model(desc, droppath=True, affine=True, registry=registry)
@@ -133,10 +139,10 @@ class Result:
             )
         facts = NetworkFacts.of_run(self.folder.resolve().name, self.summary)
         try:
-            data = self.data()
+            data = self._data if self._data is not None else load_source(self.config, download=False)
             samples, facts = Samples.of(data, self.input_shape), facts.with_data(data)
         except (ValueError, OSError, ImportError) as error:
-            samples = Samples.noise(self.input_shape, str(error).partition(". ")[0])
+            samples = Samples.noise(self.input_shape, str(error))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is not retrained, the export says itself
             model = self.model

@@ -75,6 +75,10 @@ def test_network_that_fails_is_left_as_it_was() -> None:
     assert model.training
 
 
+def test_network_without_weights_is_measured_as_well() -> None:
+    assert measure_latency(nn.ReLU(), (2, 3, 3), time_s=0.0).runs == 5
+
+
 def test_batch_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one image, got batch=0"):
         measure_latency(nn.Conv2d(2, 2, 1), (2, 3, 3), batch=0)

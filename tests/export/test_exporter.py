@@ -299,6 +299,31 @@ def test_a_small_rounding_difference_is_allowed(nets: Any, tmp_path: Path, monke
     assert 0 < exported.max_difference < exported.tolerance
 
 
+def test_a_link_that_leads_nowhere_is_not_replaced(nets: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.py").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError, match=r"model\.py is there and was not written by an export"):
+        export(nets.lively(nets.small(), 0), "source", tmp_path)
+    assert (tmp_path / "model.py").is_symlink()
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(nets: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.py").mkdir()
+    with pytest.raises(FileExistsError, match=r"model\.py is there and was not written by an export"):
+        export(nets.lively(nets.small(), 0), "source", tmp_path)
+
+
+def test_home_is_found(nets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    export(nets.lively(nets.small(), 0), "source", "~/out")
+    assert names(tmp_path / "out") == {"model.py", "weights.safetensors"}
+
+
+@pytest.mark.parametrize("model", [None, torch.nn.ReLU()])
+def test_what_is_no_model_is_refused(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"export takes a gradnas\.supergraph\.Model, got (NoneType|ReLU)"):
+        export(model, "source", tmp_path)
+
+
 def test_logits_that_are_not_finite_are_refused(nets: Any, tmp_path: Path) -> None:
     model = nets.lively(nets.small(), 0)
     with torch.no_grad():

@@ -41,6 +41,8 @@ def test_what_a_summary_says() -> None:
 
 def test_a_summary_may_say_nothing() -> None:
     assert NetworkFacts.of_run("a", {}) == NetworkFacts(name="a")
+    unknown = {key: value for key, value in SUMMARY.items() if key != "pixels"}
+    assert NetworkFacts.of_run("a", unknown).normalization is None  # of bytes, or of numbers?
     assert NetworkFacts().metadata() == {}
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from gradnas.arch import CELL_OPS, ModelDesc, OpDesc
 from gradnas.data import Normalization
-from gradnas.export import NetworkFacts
+from gradnas.export import NetworkFacts, export
 from gradnas.export.model_source import MARK, model_source
 from gradnas.export.use_source import Described
 from gradnas.ops import OPS
@@ -154,6 +154,39 @@ def test_drop_path_leaves_edges_out_in_training_alone_and_keeps_the_mean(nets: A
     assert torch.equal(pool.eval()(x), x)
     network.drop_path(0.0)
     assert torch.equal(pool.train()(x), x)
+    for probability in (1.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="expected 0 <= probability < 1, got"):
+            network.drop_path(probability)
+
+
+def test_weights_of_a_network_that_differs_in_its_pools_alone_are_refused(nets: Any, tmp_path: Path) -> None:
+    for name, op in (("avg", "avg_pool_3x3"), ("max", "max_pool_3x3")):
+        desc = nets.wired([[(op, 0)]], [[(op, 0)]], cells=3)
+        export(nets.lively(desc, 0), "source", tmp_path / name)
+    module = imported((tmp_path / "avg" / "model.py").read_text(), tmp_path)
+    module.load(tmp_path / "avg" / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"weights\.safetensors has the weights of another architecture"):
+        module.load(tmp_path / "max" / "weights.safetensors")
+
+
+def test_without_safetensors_loading_says_what_to_install(
+    nets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = imported(text_of(nets.small()), tmp_path)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ImportError, match=r"load\(\) needs the package safetensors: pip install safetensors"):
+        module.load()
+
+
+def test_float_images_of_any_precision_are_prepared(nets: Any, tmp_path: Path) -> None:
+    facts = replace(FULL, pixel_scale=1.0)
+    module = imported(text_of(nets.small(), facts), tmp_path)
+    images = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    prepared = module.prepare(images)
+    assert prepared.dtype == torch.float32
+    torch.testing.assert_close(prepared, (images.float() - 0.25) / 0.5)
+    with pytest.raises(TypeError, match=r"pixels must be float numbers, got torch\.uint8"):
+        module.prepare(images.byte())
 
 
 def test_the_text_of_one_network_is_this(nets: Any) -> None:

@@ -40,6 +40,9 @@ def test_images_of_another_shape_are_refused() -> None:
 def test_noise_is_the_same_each_time_and_says_why() -> None:
     samples = Samples.noise((3, 32, 32), "no data")
     assert samples.what == "16 images of noise (no data)"
+    sentence = "no data set at v1. final/my.npz"
+    for reason in (f"{sentence}. Choose one.", f"{sentence}.", sentence, f"{sentence}.\nKnown: a"):
+        assert Samples.noise((3, 32, 32), reason).what == f"16 images of noise ({sentence})"
     assert samples.images.shape == (16, 3, 32, 32)
     assert torch.equal(samples.images, Samples.noise((3, 32, 32), "").images)
     assert abs(float(samples.images.mean())) < 0.02

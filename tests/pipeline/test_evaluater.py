@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
-from gradnas.arch import ModelDesc
+from gradnas.arch import Genotype, ModelDesc
 from gradnas.data import BatchLoader
 from gradnas.ops import DropPath_
 from gradnas.pipeline import Evaluater, RunFolder, load_weights
 from gradnas.pipeline.evaluater import save_weights
 from gradnas.pipeline.random_searcher import random_member
+from gradnas.spaces import DartsSpace
 from gradnas.supergraph import Model
 
 
@@ -145,20 +147,32 @@ def test_files_of_a_second_network_lie_in_its_own_folder(tools: Any) -> None:
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no weights at .*; the run has not been retrained"):
-        load_weights(torch.nn.Linear(2, 2), tmp_path / "w.safetensors")
+        load_weights(small("avg_pool_3x3"), tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 9])
 def test_damaged_weights_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match="does not hold the weights of this network"):
-        load_weights(torch.nn.Linear(2, 2), tmp_path / "w.safetensors")
+        load_weights(small("avg_pool_3x3"), tmp_path / "w.safetensors")
 
 
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    save_weights(torch.nn.Linear(2, 3), tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match="does not hold the weights of this network"):
-        load_weights(torch.nn.Linear(2, 2), tmp_path / "w.safetensors")
+@pytest.mark.parametrize(
+    ("op", "why"), [("sep_conv_3x3", "Missing key"), ("max_pool_3x3", "they are of the architecture")]
+)
+def test_weights_of_another_network_are_refused(tmp_path: Path, op: str, why: str) -> None:
+    save_weights(small(op), tmp_path / "w.safetensors")
+    path = tmp_path / "w.safetensors"
+    if op == "sep_conv_3x3":  # of a version that did not say what they are of
+        path.write_bytes(save(load(path.read_bytes())))
+    with pytest.raises(ValueError, match=rf"does not hold the weights of this network: .*{why}|Unexpected key"):
+        load_weights(small("avg_pool_3x3"), path)
+
+
+def small(op: str) -> Model:
+    """Networks of pools have the same weights, whatever the pools."""
+    genotype = Genotype(normal=[(op, 0), (op, 1)], normal_concat=[2], reduce=[(op, 0), (op, 1)], reduce_concat=[2])
+    return Model(DartsSpace(1, 8, 3, channels=2, cells=3, nodes=1, reductions=1).from_genotype(genotype, channels=2))
 
 
 def test_evaluater_without_a_folder_says_so(tools: Any) -> None:

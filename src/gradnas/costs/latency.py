@@ -51,7 +51,7 @@ def measure_latency(model: nn.Module, image_shape: Shape, *, batch: int = 1, tim
     """
     if batch < 1:
         raise ValueError(f"latency is measured on at least one image, got batch={batch}.")
-    parameter = next(model.parameters())
+    parameter = next(model.parameters(), torch.empty(0))
     device = parameter.device
     images = torch.zeros(batch, *image_shape, device=device, dtype=parameter.dtype)
     modes = [(module, module.training) for module in model.modules()]
@@ -85,5 +85,5 @@ def measure_latency(model: nn.Module, image_shape: Shape, *, batch: int = 1, tim
 
 def _wait(device: torch.device) -> None:
     """Until the device has done what it was given; a CPU has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -34,17 +34,14 @@ def cell_sources(cells: Sequence[CellDesc]) -> Mapping[int, CellSource]:
     Cells share a class when the same text builds them: the ops, the wiring and the merge are equal, whatever the stems
     and the channels are.
     """
-    texts = {cell.id: _text(cell) for cell in cells}
-    names: dict[tuple[str, ...], str] = {}
+    bodies = {cell.id: _body(cell) for cell in cells}
+    sources: dict[_Body, CellSource] = {}
     for cell_type in CellType:
-        distinct = list(dict.fromkeys(texts[cell.id] for cell in cells if cell.cell_type is cell_type))
-        for number, text in enumerate(distinct, start=1):
-            names[text] = f"{cell_type.name}Cell{number if len(distinct) > 1 else ''}"
-    sources = {
-        text: CellSource(name, (f"class {name}(nn.Module):", *text), any("ch: int" in line for line in text))
-        for text, name in names.items()
-    }
-    return {i: sources[text] for i, text in texts.items()}
+        distinct = list(dict.fromkeys(bodies[cell.id] for cell in cells if cell.cell_type is cell_type))
+        for number, body in enumerate(distinct, start=1):
+            name = f"{cell_type.name}Cell{number if len(distinct) > 1 else ''}"
+            sources[body] = CellSource(name, (f"class {name}(nn.Module):", *body.lines), body.takes_channels)
+    return {i: sources[body] for i, body in bodies.items()}
 
 
 def _channels(cell: CellDesc) -> int:
@@ -52,8 +49,15 @@ def _channels(cell: CellDesc) -> int:
     return cell.stem_shapes[0][0]
 
 
-def _text(cell: CellDesc) -> tuple[str, ...]:
-    """The class behind its first line, which the name is in."""
+@dataclass(frozen=True)
+class _Body:
+    """A class behind its first line, which the name is in."""
+
+    lines: tuple[str, ...]
+    takes_channels: bool
+
+
+def _body(cell: CellDesc) -> _Body:
     nodes = listed(call("node", *ops) for ops in _edge_ops(cell))
     merge = _op(cell, "post_op")
     built = [*lines("nn.ModuleList([stem_0, stem_1])", 8, "self.stems = ")]
@@ -62,7 +66,7 @@ def _text(cell: CellDesc) -> tuple[str, ...]:
     if merge != PASS:
         built += lines(merge, 8, "self.post_op = ")
     takes_channels = any("ch" in _names(line) for line in built)
-    return (
+    text = (
         *_docstring(cell),
         "",
         f"    def __init__(self, stem_0: nn.Module, stem_1: nn.Module{', ch: int' if takes_channels else ''}) -> None:",
@@ -74,6 +78,7 @@ def _text(cell: CellDesc) -> tuple[str, ...]:
         *_forward(cell),
         *_output(cell, merge),
     )
+    return _Body(text, takes_channels)
 
 
 def _edge_ops(cell: CellDesc) -> list[list[Expression]]:

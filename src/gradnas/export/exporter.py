@@ -95,6 +95,8 @@ def export(
         ValueError: For an unknown format, a network that still holds a choice, an op that the format cannot express,
             facts or samples of another network, or logits that differ too much. Nothing is left.
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"export takes a gradnas.supergraph.Model, got {type(model).__name__}.")
     form = _form(format)
     if not trained and format != SourceForm.name:
         raise ValueError(
@@ -108,7 +110,10 @@ def export(
         raise ValueError(f"the network takes images of {shape}, the samples are of {tuple(images.images.shape[1:])}.")
     if not trained:
         _enliven(network.model, images.images)
-    with folder_for(Path(folder)) as target, tempfile.TemporaryDirectory(prefix=".export-", dir=target) as place:
+    with (
+        folder_for(Path(folder).expanduser()) as target,
+        tempfile.TemporaryDirectory(prefix=".export-", dir=target) as place,
+    ):
         strangers = strangers_in(form, target)
         written = form.write(network, Path(place))
         check_neighbors(form, strangers, written, Path(place), target)

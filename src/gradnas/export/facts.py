@@ -57,12 +57,13 @@ class NetworkFacts:
             name: Name of the run.
             summary: The plain values of its ``summary.json``, of which any may be missing.
         """
-        classes, measured = summary.get("classes"), summary.get("normalization")
+        classes, pixels = summary.get("classes"), summary.get("pixels")
+        measured = summary.get("normalization") if pixels is not None else None  # means nothing without their scale
         return NetworkFacts(
             name=name,
             classes=None if classes is None else tuple(classes),
             normalization=None if measured is None else Normalization(**measured),
-            pixel_scale=255.0 if summary.get("pixels") == "uint8" else 1.0,
+            pixel_scale=255.0 if pixels == "uint8" else 1.0,
             **{key: summary.get(key) for key in ("dataset", "test_accuracy", "n_test", "space", "strategy", "seed")},
         )
 

@@ -46,9 +46,6 @@ def model_source(network: Described) -> str:
     return "\n\n\n".join(["\n".join(head), *used, *body]) + "\n"
 
 
-# ------------------------------------------------------------------------------------------------------- the operations
-
-
 @cache
 def _library() -> dict[str, tuple[str, frozenset[str]]]:
     """Each class and function of ``blocks.py``, in order: its text, and the names in it."""
@@ -70,9 +67,6 @@ def _blocks(body: str) -> list[str]:
     while more := set().union(*(library[name][1] for name in wanted)) & set(library) - wanted:
         wanted |= more
     return [source for name, (source, _) in library.items() if name in wanted]
-
-
-# ---------------------------------------------------------------------------------------------------------- the network
 
 
 def _network(desc: ModelDesc, cells: Mapping[int, CellSource]) -> list[str]:
@@ -113,6 +107,8 @@ _DROP_PATH = (
     "",
     "    def drop_path(self, probability: float) -> None:",
     '        """How often training leaves an edge out; 0 <= probability < 1."""',
+    "        if not 0.0 <= probability < 1.0:",
+    '            raise ValueError(f"expected 0 <= probability < 1, got {probability}")',
     "        for module in self.modules():",
     "            if isinstance(module, Edge):",
     "                module.drop_probability = probability",

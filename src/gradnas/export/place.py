@@ -1,5 +1,6 @@
 """The folder of an export: made when needed, and never at the cost of what stands there."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,10 @@ def folder_for(target: Path) -> Iterator[Path]:
     except OSError as error:
         if error.strerror is None or error.filename is None:
             raise
-        raise OSError(error.errno, f"cannot write to {target}: {error.strerror}. Choose another folder") from error
+        raise OSError(
+            error.errno,
+            f"cannot write to {target}: {error.strerror}. Choose another folder (--out, in Python folder=…)",
+        ) from error
     finally:
         for path in missing:
             if path.is_dir() and not any(path.iterdir()):
@@ -26,7 +30,8 @@ def folder_for(target: Path) -> Iterator[Path]:
 
 def strangers_in(form: Form, target: Path) -> set[str]:
     """Files in the places of this export that no export wrote. FileExistsError for one in the main place."""
-    strangers = {name for name in form.files if (target / name).exists() and not form.wrote(target / name)}
+    present = {name: target / name for name in form.files if os.path.lexists(target / name)}
+    strangers = {name for name, path in present.items() if not (path.is_file() and form.wrote(path))}
     if form.files[-1] in strangers:
         raise _in_the_way(target / form.files[-1])
     return strangers
@@ -37,7 +42,7 @@ def check_neighbors(form: Form, strangers: set[str], written: Sequence[str], pla
     for name in form.files:
         if name in written and name in strangers and not form.holds(target / name, place / name):
             raise _in_the_way(target / name)
-        if name not in written and (target / name).exists():
+        if name not in written and os.path.lexists(target / name):
             raise FileExistsError(
                 f"{target / name} is there, but this export has no such file and would be taken together with it. "
                 "Choose another folder; nothing was changed."

@@ -1,5 +1,6 @@
 """Images on which an exported network is compared with the original."""
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -56,7 +57,8 @@ class Samples:
 
         Args:
             shape: Of one image.
-            reason: Why there are no images, for the user.
+            reason: Why there are no images, for the user; its first sentence is quoted.
         """
+        reason = re.split(r"\.(?:\s+(?=[A-Z])|$)", reason)[0]
         numbers = torch.Generator().manual_seed(0)
         return Samples(images=torch.randn(COUNT, *shape, generator=numbers), what=f"{COUNT} images of noise ({reason})")

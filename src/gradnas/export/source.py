@@ -12,8 +12,8 @@ from gradnas.export.form import Exportable, Form, Logits
 from gradnas.export.model_source import MARK, model_source
 from gradnas.export.use_source import AUX_TOWERS, WEIGHTS
 
-_WRITTEN_BY = {"written_by": "gradnas export"}
-"""What the weights file of an export says; that of a run says nothing, and is never replaced."""
+_EXPORTED = " exported"
+"""Behind the architecture in the metadata of the weights of an export; those of a run are never replaced."""
 
 
 class SourceForm(Form):
@@ -32,7 +32,8 @@ class SourceForm(Form):
         (folder / "model.py").write_text(text, encoding="utf-8", newline="\n")
         if not network.described.trained:
             return ("model.py",)
-        (folder / WEIGHTS).write_bytes(save(_own_weights(network), metadata=_WRITTEN_BY))
+        metadata = {"arch": network.described.desc.hash() + _EXPORTED}
+        (folder / WEIGHTS).write_bytes(save(_own_weights(network), metadata=metadata))
         return WEIGHTS, "model.py"
 
     def read(self, folder: Path, network: Exportable) -> Logits:
@@ -51,7 +52,8 @@ class SourceForm(Form):
             return existing.read_bytes().startswith(MARK.encode())
         try:
             with safe_open(existing, "pt") as stored:
-                return (stored.metadata() or {}).items() >= _WRITTEN_BY.items()
+                arch: str = (stored.metadata() or {}).get("arch", "")
+                return arch.endswith(_EXPORTED)
         except SafetensorError:
             return False
 

@@ -49,13 +49,15 @@ def about(network: Described) -> str:
         "Images": f"{sizes(data.image_shape)} (channels x height x width)",
         "Classes": data.n_classes,
         "Test accuracy": _accuracy(network),
+        "Size": None if network.trained else "that of the description; `gradnas retrain` builds another",
         "Parameters": f"{network.params:,}",
         "Multiply-adds": f"{network.macs:,} per image (convolutions and linear layers)",
         "Search space": facts.space,
         "Strategy": facts.strategy,
         "Seed": facts.seed,
     }
-    text = ["An image classifier found by neural architecture search, as plain PyTorch.", ""]
+    origin = "found by neural architecture search" if facts.name is not None else "written from its description"
+    text = [f"An image classifier {origin}, as plain PyTorch.", ""]
     text += [f"{f'{key}:':15}{words(value)}" for key, value in known.items() if value is not None]
     images = "images" if facts.normalization is None else "prepare(images)"
     text += ["", f"Use: logits = {'load' if network.trained else 'build'}()({images})"]
@@ -66,7 +68,7 @@ def _accuracy(network: Described) -> str | None:
     if not network.trained:
         return "none, the network has not been trained"
     if network.facts.test_accuracy is None:
-        return None
+        return None if network.facts.name is None else "none, there was no test set"
     on = "" if network.facts.n_test is None else f" on {network.facts.n_test:,} images"
     return f"{network.facts.test_accuracy:.2f} %{on}"
 
@@ -87,12 +89,17 @@ def _genotype(desc: ModelDesc) -> list[str]:
 
 def use(network: Described) -> list[str]:
     """The parts behind the network: constants, ``prepare``, ``build``, ``load``, and an example."""
-    parts = [_constants(network.facts), _prepare(network), _BUILD, _load(network), _example(network)]
+    parts = [_constants(network), _prepare(network), _BUILD, _load(network), _example(network)]
     return ["\n".join(part) for part in parts if part]
 
 
-def _constants(facts: NetworkFacts) -> list[str]:
-    text = [] if facts.classes is None else lines(tupled(facts.classes), 0, "CLASSES = ")
+def _constants(network: Described) -> list[str]:
+    facts = network.facts
+    text = [
+        "# The architecture: its weights carry the same in their metadata.",
+        f'ARCH = "{network.desc.hash()}"',
+    ]
+    text += [] if facts.classes is None else lines(tupled(facts.classes), 0, "CLASSES = ")
     if facts.normalization is not None:
         text += lines(tupled(facts.normalization.mean), 0, "MEAN = ")
         text += lines(tupled(facts.normalization.std), 0, "STD = ")
@@ -102,19 +109,21 @@ def _constants(facts: NetworkFacts) -> list[str]:
 def _prepare(network: Described) -> list[str]:
     if network.facts.normalization is None:
         return []
-    shape = f"(batch, {sizes(network.desc.conf_model_desc.dataset.image_shape, ', ')})"
+    shape = sizes(network.desc.conf_model_desc.dataset.image_shape, ", ")
     if network.facts.pixel_scale == 255:
         wanted, kind, scaled = "bytes, 0 to 255", "images.dtype != torch.uint8", "images / 255"
     else:
-        wanted, kind, scaled = "float numbers", "not images.is_floating_point()", "images"
+        wanted, kind, scaled = "float numbers", "not images.is_floating_point()", "images.float()"
     return [
         "def prepare(images: Tensor) -> Tensor:",
         '    """Normalize images as in training.',
         "",
-        f"    Pixels are {wanted}; the shape is {shape}.",
+        f"    Pixels are {wanted}; the shape is (batch, {shape}).",
         '    """',
         f"    if {kind}:",
         f'        raise TypeError(f"pixels must be {wanted}, got {{images.dtype}}")',
+        f"    if images.shape[1:] != ({shape}):",
+        f'        raise ValueError(f"images must be (batch, {shape}), got {{tuple(images.shape)}}")',
         "    mean = torch.tensor(MEAN, device=images.device).view(-1, 1, 1)",
         "    std = torch.tensor(STD, device=images.device).view(-1, 1, 1)",
         f"    return ({scaled} - mean) / std",
@@ -129,14 +138,24 @@ _BUILD = [
 
 
 def _load(network: Described) -> list[str]:
+    what = "trained network, ready to classify" if network.trained else "network with weights that were trained later"
+    tower = [
+        "        # The auxiliary tower is left out: it only helped to train the cells before it.",
+        f'        names = [name for name in names if not name.startswith("{AUX_TOWERS}")]',
+    ]
+    if network.trained and not network.desc.has_aux_tower():
+        tower = []  # a network that is still to be trained may get one
     text = [
         "def load(path: str | Path | None = None) -> Network:",
-        '    """The trained network, ready to classify (needs the package safetensors).',
+        f'    """The {what} (needs the package safetensors).',
         "",
         f"    The weights are those in {WEIGHTS} beside this file, or at the path.",
         '    """',
-        "    from safetensors.torch import load_file",
-        "",
+        "    try:",
+        "        from safetensors import safe_open",
+        "    except ImportError as error:",
+        '        missing = "load() needs the package safetensors: pip install safetensors"',
+        "        raise ImportError(missing) from error",
         f'    path = Path(path or Path(__file__).with_name("{WEIGHTS}"))',
         "    if not path.is_file():",
     ]
@@ -150,25 +169,41 @@ def _load(network: Described) -> list[str]:
             '            "retrain the run with gradnas and export it again"',
             "        )",
         ]
-    text += ["    weights = load_file(path)"]
-    if network.desc.has_aux_tower():
-        text += [
-            "    # The auxiliary tower is left out: it only helped to train the cells before it.",
-            f'    for name in [name for name in weights if name.startswith("{AUX_TOWERS}")]:',
-            "        del weights[name]",
-        ]
-    return [*text, "    network = build()", "    network.load_state_dict(weights)", "    return network.eval()"]
+    return [
+        *text,
+        '    with safe_open(path, "pt") as stored:',
+        '        arch = (stored.metadata() or {}).get("arch", ARCH)',
+        "        names = sorted(stored.keys())",
+        *tower,
+        "        weights = {name: stored.get_tensor(name) for name in names}",
+        "    if not arch.startswith(ARCH):",
+        "        raise ValueError(",
+        '            f"{path} has the weights of another architecture: export that one again"',
+        "        )",
+        "    network = build()",
+        "    network.load_state_dict(weights)",
+        "    return network.eval()",
+    ]
 
 
 def _example(network: Described) -> list[str]:
     shape, facts = sizes((1, *network.desc.conf_model_desc.dataset.image_shape), ", "), network.facts
     pixels = f"torch.zeros({shape}{', dtype=torch.uint8' if facts.pixel_scale == 255 else ''})"
-    known = facts.normalization is not None
-    return [
-        'if __name__ == "__main__":',
-        f"    network = {'load()' if network.trained else 'build().eval()'}",
-        f"    images = {f'prepare({pixels})' if known else f'torch.zeros({shape})'}  # your images here",
-        "    with torch.no_grad():",
-        "        probabilities = network(images).softmax(dim=1)",
-        f"    print({'CLASSES[int(probabilities[0].argmax())], ' if facts.classes is not None else ''}probabilities)",
-    ]
+    images = f"prepare({pixels})" if facts.normalization is not None else f"torch.zeros({shape})"
+    shown = "CLASSES[int(probabilities[0].argmax())], " if facts.classes is not None else ""
+    use = (
+        [
+            "    network = load()",
+            f"    images = {images}  # your images here",
+            "    with torch.no_grad():",
+            "        probabilities = network(images).softmax(dim=1)",
+            f"    print({shown}probabilities)",
+        ]
+        if network.trained
+        else [
+            "    network = build().eval()",
+            f"    logits = network({images})",
+            '    print(f"not trained yet; logits of shape {tuple(logits.shape)}")',
+        ]
+    )
+    return ['if __name__ == "__main__":', *use]

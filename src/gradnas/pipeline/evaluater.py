@@ -105,26 +105,31 @@ class Evaluater:
         return folder / self.subfolder / name
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the state of a network as safetensors, in one step."""
+def save_weights(model: Model, path: Path) -> None:
+    """Write the state of a network as safetensors, in one step; its metadata has the hash of the architecture."""
     from safetensors.torch import save
 
-    write_atomic(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}))
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomic(path, save(state, metadata={"arch": model.desc.hash()}))
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: Model, path: Path) -> None:
     """Load :func:`save_weights` into a network of the same description.
 
     Raises:
         FileNotFoundError: When there is no such file.
         ValueError: When the file is damaged or of another network.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}; the run has not been retrained.")
     try:
-        model.load_state_dict(load(path.read_bytes()))
+        with safe_open(path, "pt") as stored:
+            arch = (stored.metadata() or {}).get("arch", model.desc.hash())
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
+        if arch != model.desc.hash():  # networks that differ in their pools alone have the same weights
+            raise RuntimeError(f"they are of the architecture {arch[:12]}, not {model.desc.hash()[:12]}")
+        model.load_state_dict(weights)
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"{path} does not hold the weights of this network: {error}") from error

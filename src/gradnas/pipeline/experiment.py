@@ -22,6 +22,7 @@ from gradnas.pipeline.searcher import Searcher, SearchResult
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer, RandomSearch, Strategy
 from gradnas.supergraph import Model
+from gradnas.training import Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +47,10 @@ class Experiment:
         Returns:
             The summary, also written as ``summary.json``.
         """
-        summary, known = self._facts(), self._known()
-        search = self.search()
-        assert search.model_desc is not None
-        summary |= self._search_facts(search.model_desc, search)
-        self._write(summary)
+        latency = self.known().get("latency")
+        summary = self.record_search(self.search())
         if self.conf.retrain.epochs > 0:
-            summary |= self._retrain_facts(self.retrain(), known)
-            self._write(summary)
+            summary = self.record_retraining(self.retrain(), summary, latency)
         if self.conf.baseline.samples > 0:
             summary |= self.baseline(summary["search_epochs"])
             self._write(summary)
@@ -61,10 +58,8 @@ class Experiment:
 
     def retrain_only(self) -> dict[str, Any]:
         """Retrain the architecture that the folder holds; the summary keeps what it knew."""
-        known = self._known()
-        summary = {**known, **self._facts(), **self._retrain_facts(self.retrain(), known)}
-        self._write(summary)
-        return summary
+        known = self.known()
+        return self.record_retraining(self.retrain(), known, known.get("latency"))
 
     # --------------------------------------------------------------------------------------------------------- phases
 
@@ -129,9 +124,31 @@ class Experiment:
 
     # -------------------------------------------------------------------------------------------------------- summary
 
-    def _known(self) -> dict[str, Any]:
+    def known(self) -> dict[str, Any]:
         """What the folder's summary says already."""
         return (self.context.folder.read_json("summary.json") if self.context.folder is not None else None) or {}
+
+    def record_search(self, search: SearchResult) -> dict[str, Any]:
+        """Write summary and report of a search that is done; returns the summary."""
+        assert search.model_desc is not None
+        summary = {**self._facts(), **self._search_facts(search.model_desc, search)}
+        self._write(summary)
+        return summary
+
+    def record_retraining(self, result: EvalResult, known: dict[str, Any], latency: Any) -> dict[str, Any]:
+        """Write summary and report of a retraining that is done.
+
+        Args:
+            result: What it gave.
+            known: The summary before it, which is kept as far as the retraining does not say otherwise.
+            latency: Of the same network, where it was measured before: it is not measured again.
+
+        Returns:
+            The summary.
+        """
+        summary = {**known, **self._facts(), **self._retrain_facts(result, latency)}
+        self._write(summary)
+        return summary
 
     def _facts(self) -> dict[str, Any]:
         data = self.context.data
@@ -149,7 +166,7 @@ class Experiment:
         }
 
     def _search_facts(self, found: ModelDesc, search: SearchResult) -> dict[str, Any]:
-        metrics, planned = search.search_metrics, self.conf.search.epochs
+        metrics = search.search_metrics
         best = None if metrics is None else metrics.best_val_top1()
         model = Model(found, registry=self.space.registry)
         shape = self.context.data.train.shape
@@ -158,13 +175,19 @@ class Experiment:
             "genotype": genotype_text(found),
             "search_seconds": None if metrics is None else metrics.seconds(),
             "search_val_accuracy": None if best is None or math.isnan(best) else best,
-            "search_epochs": len(metrics) if isinstance(self.strategy, MetaOptimizer) and metrics else planned,
+            "search_epochs": self._search_epochs(metrics),
             "params": count_params(model),
             "macs": count_macs(model, shape),
         }
 
-    def _retrain_facts(self, result: EvalResult, known: dict[str, Any]) -> dict[str, Any]:
-        """What a retraining adds; a latency that was measured before is not measured again."""
+    def _search_epochs(self, metrics: Metrics | None) -> int:
+        """How many the search has run, which an early stop shortens; of random architectures those of each budget."""
+        if metrics is None:
+            return 0
+        return len(metrics) if isinstance(self.strategy, MetaOptimizer) else self.conf.search.epochs
+
+    def _retrain_facts(self, result: EvalResult, latency: Any) -> dict[str, Any]:
+        """What a retraining adds."""
         metrics, test = result.train_metrics, result.train_metrics.test
         n = 0 if result.confusion is None else int(result.confusion.sum())  # max_steps_per_epoch may shorten the test
         return {
@@ -175,7 +198,7 @@ class Experiment:
             "confusion": None if result.confusion is None else result.confusion.tolist(),
             "params": count_params(result.model),
             "macs": count_macs(result.model, self.context.data.train.shape),
-            "latency": known.get("latency") or asdict(measure_latency(result.model, self.context.data.train.shape)),
+            "latency": latency or asdict(measure_latency(result.model, self.context.data.train.shape)),
             "retrain_seconds": metrics.seconds(),
             "retrain_epochs": self.conf.retrain.epochs,
         }
@@ -219,8 +242,12 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def load_source(conf: RunConf) -> DataSource:
+def load_source(conf: RunConf, *, download: bool = True) -> DataSource:
     """The data set of a configuration, with its augmentation settings applied.
+
+    Args:
+        conf: The configuration.
+        download: Whether a named set that is not on this machine is fetched.
 
     Raises:
         ValueError: When the run was made with a data set object, which only Python can give again.
@@ -230,7 +257,8 @@ def load_source(conf: RunConf) -> DataSource:
             "this run used a data set object given in Python, which its configuration cannot name. Call gradnas.search "
             "or gradnas.retrain with the data set again."
         )
-    return with_augmentation(load_data(conf.data.source, image_size=conf.data.image_size, root=conf.data.root), conf)
+    data = load_data(conf.data.source, image_size=conf.data.image_size, root=conf.data.root, download=download)
+    return with_augmentation(data, conf)
 
 
 def with_augmentation(data: DataSource, conf: RunConf) -> DataSource:
