@@ -1,6 +1,7 @@
 """A Chromium of this machine, to see pages as their readers do.
 
-Tests get it as the fixture ``browser``, which skips them where there is none:
+Tests get it as the fixture ``browser``, which skips them where there is none, and fails where the environment has
+``GRADNAS_NEEDS_BROWSER``, as .ci/run sets it once it has found one:
 
     def test_page(browser, run):
         visit = browser.open(write_report(run), width=390, dark=True)
@@ -8,35 +9,58 @@ Tests get it as the fixture ``browser``, which skips them where there is none:
         visit.check_quiet()
 
 ``visit.page`` is a page of Playwright for Python; the visit also holds what the page did besides showing itself.
+
+As a program it prints the path of that Chromium; the exit code is 1 where there is none.
 """
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+REQUIRED = "GRADNAS_NEEDS_BROWSER"
+"""Set in the environment where tests in a browser must not be skipped."""
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars")
 
 
 def find_chromium() -> str | None:
-    """The program that ``CHROMIUM`` names, else the first known one on the path; None when there is none."""
+    """The program that ``CHROMIUM`` names, else the first known one on the path; None when there is none.
+
+    Raises:
+        FileNotFoundError: When ``CHROMIUM`` names something that is no program.
+    """
     wanted = os.environ.get("CHROMIUM")
-    return shutil.which(wanted) if wanted else next((path for name in NAMES if (path := shutil.which(name))), None)
+    if not wanted:
+        return next((path for name in NAMES if (path := shutil.which(name))), None)
+    found = shutil.which(wanted)
+    if found is None:
+        raise FileNotFoundError(f"CHROMIUM is {wanted!r}, which is no program. Name one, or leave it unset.")
+    return found
 
 
 def why_not() -> str | None:
-    """Why no browser can be used here; None when one can."""
+    """Why no browser can be used here; None when one can.
+
+    Raises:
+        FileNotFoundError: When ``CHROMIUM`` names something that is no program.
+        RuntimeError: When no browser can be used although ``GRADNAS_NEEDS_BROWSER`` is set.
+    """
+    reason = None
     try:
         import playwright  # noqa: F401 - only whether it is there
     except ImportError:
-        return "Playwright for Python is missing: pip install playwright (no browser need be downloaded)"
+        reason = "Playwright for Python is missing: pip install playwright (no browser need be downloaded)"
     if find_chromium() is None:
-        return f"no Chromium: set CHROMIUM to one, or install one of {', '.join(NAMES)}"
-    return None
+        reason = f"no Chromium: set CHROMIUM to one, or install one of {', '.join(NAMES)}"
+    if reason is not None and os.environ.get(REQUIRED):
+        raise RuntimeError(f"{REQUIRED} is set, but {reason}")
+    return reason
 
 
 @dataclass
@@ -165,3 +189,13 @@ def running_browser() -> Iterator[Browser]:
             yield Browser(chromium)
         finally:
             chromium.close()
+
+
+if __name__ == "__main__":
+    try:
+        path = find_chromium()
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    if path is None:
+        sys.exit(f"no Chromium: none of {', '.join(NAMES)}")
+    sys.stdout.write(f"{path}\n")

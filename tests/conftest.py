@@ -42,7 +42,7 @@ def _chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def browser(_chromium: Any) -> Iterator[Any]:
-    """A Chromium, ``tests/browser.py``; the test is skipped where there is none."""
+    """A Chromium, ``tests/browser.py``; the test is skipped where there is none, or fails where it must not."""
     yield _chromium
     _chromium.close_pages()
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,31 @@ def test_a_name_longer_than_a_line_stays_whole(make_model: MakeModel) -> None:
     )
 
 
+def marked(model: ModelDesc, mark: str) -> ModelDesc:
+    """The model with a mark in every name that its file may hold: ops, their candidates and parts, the merge."""
+
+    def renamed(op: OpDesc) -> OpDesc:
+        parts = tuple(map(renamed, op.children)) if op.children else op.children
+        return replace(op, name=f"a{mark}{op.name}", children=parts)
+
+    cell = model.cell_descs[0]
+    nodes = [replace(n, edges=tuple(replace(e, op_desc=renamed(e.op_desc)) for e in n.edges)) for n in cell.nodes()]
+    mixed = OpDesc("mixed_op", {"primitives": (f"b{mark}", "none")})
+    nodes[0] = replace(nodes[0], edges=(replace(nodes[0].edges[0], op_desc=mixed), *nodes[0].edges[1:]))
+    cell = cell.reset_nodes(nodes, cell.node_shapes, renamed(cell.post_op), cell.out_shape)
+    first, second = map(renamed, model.model_stems)
+    ends = {"pool_op": renamed(model.pool_op), "logits_op": renamed(model.logits_op)}
+    return replace(model, cell_descs=(cell, *model.cell_descs[1:]), model_stems=(first, second), **ends)
+
+
+@pytest.mark.parametrize("mark", ["\x1b[31m", "\x9b2J", "\u202e", "\n"])
+def test_names_of_strangers_do_not_act_on_the_terminal(make_model: MakeModel, mark: str) -> None:
+    bad = ModelDesc.from_json(marked(make_model(), mark).to_json())
+    lines = [*str(bad).split("\n"), *wiring(bad.cell_descs[0])]
+    assert not [c for line in lines for c in line if unicodedata.category(c) in ("Cc", "Cf")]
+    assert len(str(bad).split("\n")) == len(str(marked(make_model(), "_" * len(mark))).split("\n"))
+
+
 def test_states_are_named_after_inputs_and_nodes() -> None:
     assert [state_name(state) for state in range(5)] == ["s0", "s1", "n0", "n1", "n2"]
 
@@ -213,6 +239,6 @@ def test_descriptions_draw_without_being_able_to_when_they_are_imported() -> Non
     import gradnas
 
     done = subprocess.run(
-        [sys.executable, "-c", code, *gradnas.__path__], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code, *gradnas.__path__], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout == "[]\n"

@@ -46,6 +46,29 @@ def test_out_and_csv(gradnas, runs: list[Path], tmp_path: Path) -> None:  # type
         assert [record["method"] for record in csv.DictReader(stream)][:2] == ["xnas", "darts"]
 
 
+@pytest.mark.parametrize("option", ["--out", "--csv"])
+def test_a_place_that_cannot_be_written_to_does_not_cost_the_table(gradnas, runs: list[Path], option: str) -> None:  # type: ignore[no-untyped-def]  # as above
+    (runs[0].parent / "file").write_text("")
+    ending = "html" if option == "--out" else "csv"
+    done = gradnas("compare", *runs, option, runs[0].parent / "file" / f"p.{ending}")
+    assert done.code == 1
+    assert "97.50 ± 0.71" in done.out
+    assert "highest mean" in done.out
+    assert f"p.{ending}" in done.err
+
+
+def test_a_stray_folder_is_skipped(gradnas, runs: list[Path]) -> None:  # type: ignore[no-untyped-def]  # as above
+    stray = runs[0].parent / "stray"
+    stray.mkdir()
+    done = gradnas("compare", *sorted(runs[0].parent.iterdir()))
+    assert done.code == 0
+    assert "note: " in done.out
+    assert "stray is no run folder" in done.out
+    alone = gradnas("compare", stray)
+    assert alone.code == 1
+    assert "nothing to compare" in alone.err
+
+
 def test_mixed(gradnas, runs: list[Path], write_run: WriteRun) -> None:  # type: ignore[no-untyped-def]  # as above
     other = write_run("other", settings={"search": {"epochs": 50}})
     refused = gradnas("compare", *runs, other)

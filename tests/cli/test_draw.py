@@ -98,6 +98,7 @@ def test_nothing_of_the_name_is_explained(gradnas: Any) -> None:
     near = gradnas("draw", "DART_V2")
     assert near.code == 1
     assert "no run folder, file or published architecture 'DART_V2'. Did you mean 'DARTS_V2'?" in near.err
+    assert "Did you mean 'DARTS_V2'?" in gradnas("draw", "darts_v2").err
     far = gradnas("draw", "runs/nowhere")
     assert far.code == 1
     assert all(name in far.err for name in PUBLISHED)

@@ -1093,7 +1093,7 @@ def here_and_there(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, 
         here[name] = next_step(optimizer)
     torch.save(stored, folder / "stored.pt")
     files = [str(Path(__file__).parent), str(folder / "stored.pt"), str(folder / "next.pt")]
-    subprocess.run([sys.executable, "-c", SCRIPT, *files], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", SCRIPT, *files], check=True, timeout=300)
     return here, torch.load(folder / "next.pt", weights_only=True)
 
 

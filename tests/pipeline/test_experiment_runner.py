@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-from gradnas.config import ComponentConf, DataConf, RunConf, to_yaml
+from gradnas.config import BaselineConf, ComponentConf, DataConf, RunConf, to_yaml
 from gradnas.finalizers import Finalizers, RandomFinalizers
 from gradnas.pipeline import ArchTrainer, ExperimentRunner, RunFolder
+from gradnas.report import compare
+from gradnas.report.live.run_following import follow
+from gradnas.report.records.run_folder import read_run_folder
+from gradnas.report.records.run_status import unfinished
 from gradnas.training import EpochRecord, Silence
 
 
@@ -48,6 +52,31 @@ def test_search_and_evaluation_have_folders_of_their_own(tmp_path: Path, conf: R
     assert [len(folder.metrics("retrain")) for folder in (search, evaluation)] == [0, 2]
     assert (evaluation / "weights.safetensors").is_file()
     assert evaluated.train_metrics.test is not None
+
+
+def test_both_folders_are_finished_runs(tmp_path: Path, conf: RunConf, capsys: pytest.CaptureFixture[str]) -> None:
+    _, evaluated = runner(tmp_path, replace(conf, baseline=BaselineConf(samples=1))).run()
+    assert evaluated is not None
+    assert evaluated.train_metrics.test is not None
+    folders = [tmp_path / "runs" / name for name in ("test_search", "test_eval")]
+    search, evaluation = map(RunFolder, folders)
+    asked = [(c.retrain.epochs, c.baseline.samples) for c in (search.read_config(), evaluation.read_config())]
+    assert asked == [(0, 0), (1, 0)]
+    for folder in folders:
+        assert unfinished(read_run_folder(folder)) == ()
+        assert 'id="status"' not in (folder / "report.html").read_text(encoding="utf-8")
+        follow(folder, sleep=lambda _: pytest.fail("the run is over, and watch waits"))
+        assert "the run is finished" in capsys.readouterr().out
+    found, tested = (folder.read_json("summary.json") for folder in (search, evaluation))
+    assert "test_accuracy" not in found
+    assert {name: tested[name] for name in ("arch_hash", "genotype", "search_seconds", "search_epochs")} == {
+        name: found[name] for name in ("arch_hash", "genotype", "search_seconds", "search_epochs")
+    }
+    assert tested["test_accuracy"] == evaluated.train_metrics.test.top1
+    (row,) = compare(folders[1]).rows
+    assert [result.accuracy for result in row.tested] == [tested["test_accuracy"]]
+    runner(tmp_path, replace(conf, baseline=BaselineConf(samples=1))).run()
+    assert evaluation.read_json("summary.json") == tested  # the latency is not measured again
 
 
 def test_one_after_the_other_is_like_both_at_once(tmp_path: Path, conf: RunConf) -> None:
@@ -139,3 +168,4 @@ def test_what_a_method_overrides_is_used(tmp_path: Path, conf: RunConf) -> None:
     found, _ = Mine(path, "mine", out=tmp_path / "runs").run(eval=False)
     assert found is not None
     assert found.search_metrics is None
+    assert RunFolder(tmp_path / "runs" / "mine_search").read_json("summary.json")["search_epochs"] == 0

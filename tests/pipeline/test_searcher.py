@@ -90,7 +90,8 @@ def test_one_line_of_alphas_and_of_metrics_is_written_per_epoch(found: Any) -> N
     assert [line["epoch"] for line in lines] == [0, 1, 2]
     assert [record.epoch for record in folder.metrics("search")] == [0, 1, 2]
     named = {"epoch", "cells", "genotype", "entropy", "gap", "skips", "parameter_free", "free_regular", "kept_regular"}
-    assert set(lines[0]) == named | {"changed_edges", "discretization_drop", "eigenvalue", "words", "diagnosis"}
+    judged = {"changed_edges", "discretization_drop", "eigenvalue", "words", "diagnosis", "would_be"}
+    assert set(lines[0]) == named | judged
     assert lines[0]["changed_edges"] == 0
 
 

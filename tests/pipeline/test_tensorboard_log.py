@@ -207,5 +207,5 @@ def test_the_setting_is_stored_and_off_by_default() -> None:
 
 def test_tensorboard_is_not_imported_unless_asked_for() -> None:
     code = "import sys, gradnas, gradnas.pipeline, gradnas.cli.running; print('tensorboard' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout == "False\n"

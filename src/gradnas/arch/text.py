@@ -1,4 +1,7 @@
-"""A description as readable text."""
+"""A description as readable text.
+
+Names of ops may come from a file of a stranger: they are shown on one line, without characters that act on a terminal.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +13,7 @@ from gradnas.arch.model_desc import ModelDesc
 from gradnas.arch.op_desc import OpDesc
 from gradnas.arch.op_names import DARTS_PRIMITIVES
 from gradnas.arch.shapes import Shape
+from gradnas.foundation.plain_text import one_line
 
 _WIDTH = 80  # of a terminal
 
@@ -30,11 +34,12 @@ def describe(desc: ModelDesc) -> str:
         lines += ["", f"{heading} (s0, s1 = inputs)"]
         for start, edges in _wiring(cell, offers):
             lines += _filled(f"  {start} = ", " + ".join(edges))
-        lines += _filled("  output = ", f"{cell.post_op.name}({', '.join(map(state_name, concat_ids(cell)))})")
+        merged = ", ".join(map(state_name, concat_ids(cell)))
+        lines += _filled("  output = ", f"{one_line(cell.post_op.name)}({merged})")
     if offers:
         lines.append("")
     for names, mark in offers.items():
-        lines += _filled(f"{len(names)} candidates{mark}: ", ", ".join(names))
+        lines += _filled(f"{len(names)} candidates{mark}: ", ", ".join(map(one_line, names)))
     lines += ["", "cells", *_column(desc), f"head {_op(desc.pool_op)}, {_op(desc.logits_op)}"]
     return "\n".join(lines)
 
@@ -58,7 +63,7 @@ def candidates(op: OpDesc) -> tuple[str, ...]:
 def op_text(op: OpDesc) -> str:
     """The op in words without its inputs: ``max_pool_3x3 /2``, ``8 candidates``."""
     names = candidates(op)
-    return f"{f'{len(names)} candidates' if names else op.name}{f' /{op.stride}' if op.stride != 1 else ''}"
+    return f"{f'{len(names)} candidates' if names else one_line(op.name)}{f' /{op.stride}' if op.stride != 1 else ''}"
 
 
 def wiring(cell: CellDesc) -> tuple[str, ...]:
@@ -165,4 +170,5 @@ def _filled(start: str, text: str) -> list[str]:
 
 
 def _op(op: OpDesc) -> str:
-    return f"{op.name} {op.conv.ch_in}→{op.conv.ch_out}" if "conv" in op.params else op.name
+    name = one_line(op.name)
+    return f"{name} {op.conv.ch_in}→{op.conv.ch_out}" if "conv" in op.params else name

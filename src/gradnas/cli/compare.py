@@ -13,7 +13,8 @@ from gradnas.cli.output import say, say_table
 
 
 def _add_compare(parser: ArgumentParser) -> None:
-    parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help="Run folders, e.g. runs/*; files are skipped.")
+    help_text = "Run folders, e.g. runs/*; files and folders without a run are skipped."
+    parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help=help_text)
     add_option(parser, "--out", str, "FILE", "The page, by default comparison.html beside the runs.")
     add_option(parser, "--mixed", bool, "true|false", "Compare different data sets or budgets all the same.")
     add_option(parser, "--csv", str, "FILE", "Also write the rows as CSV, with full precision.")
@@ -21,16 +22,16 @@ def _add_compare(parser: ArgumentParser) -> None:
 
 def _compare(options: Options) -> None:
     from gradnas.foundation.files import write_atomic
-    from gradnas.report.comparison.compare import compare, default_page
+    from gradnas.report.comparison.compare import check_page_name, compare, default_page
     from gradnas.report.comparison.table import comparison_table
 
     csv = Path(options["csv"]) if "csv" in options else None
     if csv is not None and csv.suffix.lower() != ".csv":
         raise UsageError(f"--csv must end in .csv, got {csv.name!r}.")
     folders = options["runs"]
-    comparison = compare(folders, out=options.get("out", default_page(folders)), mixed=options.get("mixed", False))
-    if csv is not None:
-        write_atomic(csv, comparison.to_csv())
+    page = Path(options.get("out", default_page(folders)))
+    check_page_name(page)
+    comparison = compare(folders, mixed=options.get("mixed", False))
     table = comparison_table(comparison.rows)
     if sys.stdout.isatty() and table.width() > shutil.get_terminal_size().columns:
         table = comparison_table(comparison.rows, brief=True)
@@ -41,9 +42,11 @@ def _compare(options: Options) -> None:
         say(f"note: {sentence}")
     for sentence in comparison.conclusions:
         say(sentence)
-    if csv is not None:
+    if csv is not None:  # after the table, as the page is: a place that cannot be written to must not cost the numbers
+        write_atomic(csv, comparison.to_csv())
         say(f"csv: {csv}")
-    say(f"page: {comparison.page}")
+    write_atomic(page, comparison.to_html())
+    say(f"page: {page}")
 
 
 COMPARE = Command(

@@ -1,6 +1,5 @@
 """``gradnas draw``."""
 
-from difflib import get_close_matches
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -10,6 +9,7 @@ from gradnas.arch import PUBLISHED, Genotype, ModelDesc
 from gradnas.cli.command import Command, Options
 from gradnas.cli.options import add_option
 from gradnas.cli.output import say
+from gradnas.foundation.names import nearest
 
 CHANNELS, CELLS = 36, 20  # of a genotype, which says nothing of its network: as the literature trains it
 
@@ -56,8 +56,8 @@ def _published(genotype: Genotype) -> ModelDesc:
 
 
 def _unknown(source: str) -> str:
-    close = get_close_matches(source, PUBLISHED, n=1, cutoff=0.6)
-    meant = f"Did you mean {close[0]!r}?" if close else f"Published: {', '.join(PUBLISHED)}."
+    close = nearest(source, PUBLISHED, likeness=0.6)
+    meant = f"Did you mean {close!r}?" if close is not None else f"Published: {', '.join(PUBLISHED)}."
     return f"there is no run folder, file or published architecture {source!r}. {meant}"
 
 

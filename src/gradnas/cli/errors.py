@@ -1,8 +1,9 @@
 """What the command line tells its user when it cannot go on."""
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
+
+from gradnas.foundation.names import nearest
 
 EXPECTED = (ValueError, TypeError, KeyError, OSError, FloatingPointError, ImportError, MemoryError)
 """Errors that the library explains; anything else is a fault of ours and keeps its traceback."""
@@ -37,16 +38,15 @@ def nearest_option(option: str, known: list[str]) -> str:
     """The question that names the options a user may have meant; empty when none is near."""
     tail = option.lstrip("-").replace("-", "_").rpartition(".")[2]
     same_tail = [name for name in known if "." in name and name.rpartition(".")[2] == tail]
-    close = get_close_matches(option, known, n=1, cutoff=0.75)
-    loose = get_close_matches(option, known, n=1, cutoff=0.5)
-    found = close or same_tail[:3] or loose
-    return f" Did you mean {' or '.join(found)}?" if found else ""
+    close, loose = nearest(option, known, likeness=0.75), nearest(option, known)
+    found = close or " or ".join(same_tail[:3]) or loose
+    return f" Did you mean {found}?" if found else ""
 
 
 def did_you_mean_command(name: str, known: list[str]) -> str:
     """As :func:`nearest_option`, for names in quotes."""
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
+    close = nearest(name, known)
+    return f" Did you mean {close!r}?" if close is not None else f" Known: {', '.join(known)}."
 
 
 def resume_advice(folder: Path) -> str:

@@ -38,9 +38,6 @@ SEARCH_ALIASES: Aliases = {
 }
 
 
-# ------------------------------------------------------------------------------------------------------ run and search
-
-
 def _add_layers(parser: ArgumentParser, part: str = "") -> None:
     add_option(parser, "--preset", str, "NAME", f"Start from these settings{part}: {', '.join(preset_names())}.")
     add_option(parser, "--config", str, "FILE", f"YAML file of settings{part}; they win over the preset's.")
@@ -125,9 +122,6 @@ def _working_in(folder: Path) -> Iterator[Path]:
         yield folder
     except KeyboardInterrupt as stop:
         raise Interrupted(resume_advice(folder)) from stop
-
-
-# ------------------------------------------------------------------------------------------ commands on a run folder
 
 
 def _add_retrain(parser: ArgumentParser) -> None:

@@ -25,8 +25,8 @@ WATCH = Command(
     name="watch",
     usage="FOLDER [--every SECONDS] [--once true]",
     summary="Follow a run in the terminal until it is over.",
-    details="In a terminal a view that renews itself, elsewhere one line per epoch. A folder that does not exist yet "
-    "is waited for. Ctrl-C leaves; the run goes on.",
+    details="In a terminal a view that renews itself, elsewhere one line per epoch and what the search says against "
+    "itself. A folder that does not exist yet is waited for. Ctrl-C leaves; the run goes on.",
     add_options=_add_watch,
     act=_watch,
 )

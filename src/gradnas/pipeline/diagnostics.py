@@ -10,6 +10,7 @@ from torch import Tensor
 from gradnas.arch import CellDesc, CellType, ModelDesc, OpDesc, concat_ids
 from gradnas.finalizers import Finalizers
 from gradnas.ops import ArchParams
+from gradnas.report.records.entropy import most_entropy
 from gradnas.supergraph import NONE, Cell, MixedOp, Model
 
 COLLAPSED = 0.5  # share of parameter-free operations in a regular cell; that of published cells is lower
@@ -157,11 +158,12 @@ def in_words(record: Mapping[str, Any]) -> str:
     Args:
         record: What :func:`describe_alphas` gives, with ``discretization_drop`` in points of accuracy, or None.
     """
-    most = max((math.log(len(cell["ops"])) for cell in record["cells"].values()), default=math.nan)
+    most = most_entropy(cell["weights"] for cell in record["cells"].values())
+    bound = "" if most is None else f" of at most {most:.2f}"
     drop = record["discretization_drop"]
     lost = "" if drop is None else f"; discretization costs {drop:.1f} points of validation accuracy"
     return (
-        f"Entropy {record['entropy']:.2f} of at most {most:.2f} nats; the first candidate leads the second by "
+        f"Entropy {record['entropy']:.2f}{bound} nats; the first candidate leads the second by "
         f"{record['gap']:.1%}; {record['parameter_free']:.0%} of the operations of the would-be cells have no "
         f"parameters{lost}."
     )

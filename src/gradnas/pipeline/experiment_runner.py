@@ -6,12 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from gradnas.config import STRATEGIES, RetrainConf, RunConf, build_space, build_strategy, load_config
+from gradnas.config import STRATEGIES, BaselineConf, RetrainConf, RunConf, build_space, build_strategy, load_config
 from gradnas.finalizers import Finalizers
 from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.evaluater import EvalResult, Evaluater
-from gradnas.pipeline.experiment import Experiment, dataset_conf, load_source, make_finalizers, resolve_device
+from gradnas.pipeline.experiment import (
+    Experiment,
+    dataset_conf,
+    facts_of_search,
+    load_source,
+    make_finalizers,
+    resolve_device,
+)
 from gradnas.pipeline.refusals import refuse_early
 from gradnas.pipeline.run_folder import RunFolder
 from gradnas.pipeline.searcher import Searcher, SearchResult
@@ -19,9 +26,14 @@ from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer, Strategy
 from gradnas.training import Listener, Silence
 
+_NO_BASELINE = BaselineConf(samples=0)
+
 
 class ExperimentRunner:
     """Runs the search of a configuration in ``<out>/<base_name>_search`` and its evaluation in ``…_eval``.
+
+    Each folder is a finished run of its own: the first asks for a search alone; the second holds the architecture found
+    in the first, its retraining, and the facts of that search. Neither trains a random baseline.
 
     Args:
         config_filename: YAML configuration, as ``gradnas`` writes it.
@@ -71,15 +83,19 @@ class ExperimentRunner:
         found: SearchResult | None = None
         evaluated: EvalResult | None = None
         if search:
-            self._enter("search", replace(self.conf, retrain=RetrainConf(epochs=0)))
+            experiment = self._enter("search", replace(self.conf, retrain=RetrainConf(epochs=0), baseline=_NO_BASELINE))
             found = self.run_search(self.conf)
+            experiment.record_search(found)
         if eval:
-            folder = self._enter("eval", self.conf)
-            arch = self._folder_path("search") / "arch.json"
+            experiment = self._enter("eval", replace(self.conf, baseline=_NO_BASELINE))
+            searched = RunFolder(self._folder_path("search"))
+            arch = searched / "arch.json"
             if not arch.is_file():
                 raise FileNotFoundError(f"no found architecture at {arch}; run the search first.")
-            shutil.copyfile(arch, folder / "arch.json")
+            shutil.copyfile(arch, self._folder_path("eval") / "arch.json")
             evaluated = self.run_eval(self.conf)
+            facts = facts_of_search(searched.read_json("summary.json") or {})
+            experiment.record_retraining(evaluated, facts, experiment.known().get("latency"))
         return found, evaluated
 
     def run_search(self, conf: RunConf) -> SearchResult:
@@ -129,12 +145,13 @@ class ExperimentRunner:
             raise ValueError("an evaluation needs at least one epoch: set retrain.epochs.")
         conf = self.conf if evaluation else replace(self.conf, retrain=RetrainConf(epochs=0))
         self._context = RunContext(data=self._data, seed=conf.seed, device=resolve_device(conf.device))
-        strategy = build_strategy(conf.strategy)
-        space = self.model_desc_builder()
-        experiment = Experiment(conf=conf, context=self._context, space=space, strategy=strategy)
-        refuse_early(experiment, search=search)
+        refuse_early(self._experiment(conf), search=search)
 
-    def _enter(self, phase: str, conf: RunConf) -> RunFolder:
+    def _experiment(self, conf: RunConf) -> Experiment:
+        strategy = build_strategy(conf.strategy)
+        return Experiment(conf=conf, context=self.context, space=self.model_desc_builder(), strategy=strategy)
+
+    def _enter(self, phase: str, conf: RunConf) -> Experiment:
         assert self._data is not None
         path = self._folder_path(phase)
         if self.clean_expdir and RunFolder(path).is_run():
@@ -150,4 +167,4 @@ class ExperimentRunner:
             resume=resume,
             tensorboard=conf.tensorboard,
         )
-        return folder
+        return self._experiment(conf)

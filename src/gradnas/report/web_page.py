@@ -4,7 +4,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from gradnas.report.drawing.scene import Scene
-from gradnas.report.drawing.svg import to_svg
+from gradnas.report.drawing.svg import printable, to_svg, to_svg_part
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -33,16 +33,28 @@ def _source(name: str) -> str:
 
 
 def drawn(scene: Scene) -> "Markup":
-    """The scene as SVG that the template does not escape again; the painter has escaped its texts."""
+    """The scene as part of a page with ``page_style.css.j2``; not escaped again, the painter has escaped its texts."""
+    from markupsafe import Markup
+
+    return Markup(to_svg_part(scene))
+
+
+def drawn_alone(scene: Scene) -> "Markup":
+    """The scene as SVG that needs no style sheet, for fragments that stand in pages of others."""
     from markupsafe import Markup
 
     return Markup(to_svg(scene))
 
 
-def figure(scene: Scene) -> "Markup":
-    """The scene in a box that shrinks it a little where room is short, and scrolls where that is not enough."""
+def figure(scene: Scene, *, label: str | None = None) -> "Markup":
+    """The scene in a box that shrinks it a little where room is short, and scrolls where that is not enough.
+
+    Args:
+        scene: What to show.
+        label: What the box is called to those who reach it by keyboard; by default the heading of the scene.
+    """
     from markupsafe import Markup
 
-    return Markup('<figure class="scroll" style="--natural: {}px">{}</figure>').format(
-        f"{scene.width:.0f}", drawn(scene)
-    )
+    return Markup(
+        '<figure class="scroll" role="region" tabindex="0" aria-label="{}" style="--natural: {}px">{}</figure>'
+    ).format(printable(label if label is not None else scene.heading), f"{scene.width:.0f}", drawn(scene))

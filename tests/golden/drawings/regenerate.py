@@ -1,4 +1,4 @@
-"""The drawings that tests/report/test_golden_drawings.py compares with: by structure, so that a nudge passes.
+"""The drawings that tests/report/drawing/test_golden_drawings.py compares with: by structure, so that a nudge passes.
 
 To write them again after a change that is meant to alter what they show, and then look at each:
 

@@ -1,4 +1,4 @@
-"""Tests of ``comparison.py``, ``comparison_rows.py`` and ``compared_run.py``: what is compared, what is refused."""
+"""Tests of ``compare.py``, ``rows.py`` and ``compared_run.py``: what is compared, what is refused."""
 
 import json
 import statistics
@@ -30,9 +30,6 @@ def notes(comparison: Comparison) -> str:
 def test_it_is_public() -> None:
     assert gn.compare is compare
     assert gn.Comparison is Comparison
-
-
-# ---------------------------------------------------------------------------------------------------------------- rows
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_row(write_run: WriteRun) -> None:
@@ -84,6 +81,33 @@ def test_method_settings_split_rows_and_technical_ones_do_not(write_run: WriteRu
     assert "search.log_every_steps" in notes(found)
 
 
+def test_what_searches_is_named_even_where_the_space_would_do(write_run: WriteRun) -> None:
+    random = write_run("a", settings={"search": {"finalizers": "random"}, "space": {"options": {"nodes": 2}}})
+    plain = write_run("b", settings={"space": {"options": {"nodes": 3}}})
+    assert set(names(compare([random, plain]))) == {
+        "darts (search.finalizers=random, space.nodes=2)",
+        "darts (search.finalizers=default, space.nodes=3)",
+    }
+
+
+def test_epochs_that_were_cut_short_are_named_where_a_number_of_epochs_would_do(write_run: WriteRun) -> None:
+    cut = write_run("a", settings={"search": {"epochs": 3, "max_steps_per_epoch": 6}})
+    found = compare([cut, write_run("b")], mixed=True)
+    assert set(names(found)) == {"darts (search.epochs=3, search.max_steps_per_epoch=6)", "darts (search.epochs=6)"}
+    assert {row.label for row in found.rows} == {"darts (search.epochs=3)", "darts (search.epochs=6)"}
+
+
+def test_a_label_tells_a_row_from_those_of_its_data_set(write_run: WriteRun) -> None:
+    runs = [
+        write_run("a"),
+        write_run("b", options={"order": 2}),
+        write_run("c", summary={"dataset": "other"}, settings={"search": {"epochs": 50}}),
+    ]
+    found = compare(runs, mixed=True)
+    assert {row.label for row in found.rows if row.dataset == "digits"} == {"darts (order=1)", "darts (order=2)"}
+    assert [row.label for row in found.rows if row.dataset == "other"] == ["darts"]
+
+
 def test_names_stay_different_when_values_were_shortened(write_run: WriteRun) -> None:
     long = "y" * 60
     runs = [write_run(n, strategy="my.Own", options={"text": f"{long}{n}"}) for n in ("a", "b", "c")]
@@ -111,9 +135,6 @@ def test_the_best_comes_first_and_untested_rows_last(write_run: WriteRun) -> Non
 def test_order_of_the_folders_does_not_matter(write_run: WriteRun) -> None:
     runs = [write_run(f"{s}{k}", strategy=s, seed=k, accuracy=97 + k) for s in ("darts", "xnas") for k in range(3)]
     assert compare(runs) == compare(runs[::-1])
-
-
-# ------------------------------------------------------------------------------------------------------------ baseline
 
 
 def test_the_random_baseline_is_a_row_and_counts_once_per_seed(write_run: WriteRun) -> None:
@@ -173,9 +194,6 @@ def test_front_is_marked_and_rounding_noise_does_not_count(write_run: WriteRun) 
     assert {row.name for row in found.rows if row.on_front} == {"xnas", "gdas"}
 
 
-# -------------------------------------------------------------------------------------------------------------- copies
-
-
 def test_a_copy_of_a_run_counts_once_and_is_said(write_run: WriteRun) -> None:
     found = compare(
         [write_run("a", accuracy=98.0), write_run("b", accuracy=98.0), write_run("c", seed=1, accuracy=97.0)]
@@ -184,6 +202,37 @@ def test_a_copy_of_a_run_counts_once_and_is_said(write_run: WriteRun) -> None:
     assert accuracy is not None
     assert (accuracy.n, accuracy.mean) == (2, 97.5)
     assert "a copy, counted once" in notes(found)
+
+
+def test_what_differs_in_anything_is_no_copy(write_run: WriteRun) -> None:
+    runs = [
+        write_run("a", accuracy=98.0, summary={"arch_hash": "x"}),
+        write_run("b", accuracy=98.0, summary={"arch_hash": "y"}),
+        write_run("c", accuracy=98.0, summary={"arch_hash": "x", "params": 7}),
+        write_run("d", accuracy=98.0, seed=1, summary={"arch_hash": "x"}),
+        write_run("e", accuracy=97.0, summary={"arch_hash": "x"}),
+        write_run("f", found=False),
+        write_run("g", found=False),
+    ]
+    found = compare(runs)
+    assert len(found.rows[0].results) == len(runs)
+    assert "a copy" not in notes(found)
+    assert "Seed 0 occurs 4 times" in notes(found)
+
+
+def test_copies_of_a_baseline_are_told_apart_by_seed_and_result(write_run: WriteRun) -> None:
+    runs = [
+        write_run("a", seed=0, baseline=96.0),
+        write_run("b", seed=0, strategy="xnas", baseline=96.0),
+        write_run("c", seed=0, strategy="gdas", baseline=95.0),
+        write_run("d", seed=1, baseline=96.0, summary={"random_baseline_genotype": "random 0"}),
+    ]
+    found = compare(runs)
+    base = row(found, BASELINE).accuracy
+    assert base is not None
+    assert base.n == 3
+    assert base.mean == pytest.approx(287 / 3)
+    assert "1 of the random baselines is that of another run" in notes(found)
 
 
 def test_the_same_seed_with_another_result_counts_and_is_said(write_run: WriteRun) -> None:
@@ -203,9 +252,6 @@ def test_a_folder_given_twice_counts_once(write_run: WriteRun, tmp_path: Path, m
     assert len(found.rows) == 1
     assert len(found.rows[0].results) == 1
     assert notes(found).count("again: counted once") == 3
-
-
-# ------------------------------------------------------------------------------------------------------------ refusals
 
 
 @pytest.mark.parametrize(
@@ -307,9 +353,6 @@ def test_many_differences_are_cut_short(write_run: WriteRun) -> None:
         compare([write_run("a"), write_run("b", settings={"retrain": other})])
 
 
-# ----------------------------------------------------------------------------------------------- unfinished and broken
-
-
 def test_unfinished_runs_are_listed_and_not_averaged(write_run: WriteRun) -> None:
     runs = [
         write_run("a", accuracy=98.0),
@@ -324,7 +367,7 @@ def test_unfinished_runs_are_listed_and_not_averaged(write_run: WriteRun) -> Non
     assert darts.accuracy.n == 1
     assert len(darts.results) == 4
     assert darts.seeds == (0,)
-    assert f"{runs[1]} is not finished; go on with: gradnas resume {runs[1]}" in notes(found)
+    assert f"{runs[1]} is not finished. To go on: gradnas resume {runs[1]}" in notes(found)
     assert f"{runs[2]} is not finished" in notes(found)
     assert f"gradnas retrain {runs[3]}" in notes(found)
 
@@ -377,22 +420,46 @@ def test_a_damaged_configuration_is_an_error_that_names_it(write_run: WriteRun) 
 
 
 def test_a_folder_that_is_no_run_is_an_error(write_run: WriteRun, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        FileNotFoundError, match=r"empty is not a run folder: it has no config\.yaml and no environment"
-    ):
-        compare([write_run("a"), tmp_path / "empty"])
+    part = tmp_path / "part"
+    part.mkdir()
+    (part / "config.yaml").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"part is not a run folder: it has no environment\.json"):
+        compare([write_run("a"), part])
     with pytest.raises(FileNotFoundError, match=r"no run folder at .*nowhere"):
         compare([tmp_path / "nowhere"])
 
 
-def test_files_are_skipped_and_nothing_is_an_error(write_run: WriteRun, tmp_path: Path) -> None:
-    file = tmp_path / "comparison.html"
+def test_files_and_stray_folders_are_skipped_and_nothing_is_an_error(write_run: WriteRun, tmp_path: Path) -> None:
+    file, empty, other = tmp_path / "comparison.html", tmp_path / "empty", tmp_path / "pictures"
     file.write_text("")
-    assert "is a file, no run folder: skipped" in notes(compare([write_run("a"), file]))
-    for nothing in ([], [file]):
-        with pytest.raises(ValueError, match="nothing to compare"):
+    empty.mkdir()
+    other.mkdir()
+    (other / "a.png").write_text("")
+    said = notes(compare([write_run("a"), file, empty, other]))
+    assert "comparison.html is a file, no run folder: skipped" in said
+    for folder in (empty, other):
+        assert f"{folder} is no run folder, it has no config.yaml and no environment.json: skipped." in said
+    for nothing in ([], [file], [empty], [file, empty]):
+        with pytest.raises(ValueError, match="nothing to compare") as caught:
             compare(nothing)
+        assert all(str(path) in str(caught.value) for path in nothing)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"found": False}, "is not finished. Its data set was given in Python: call gradnas.search again"),
+        ({"accuracy": None}, "is not finished. Its data set was given in Python: call gradnas.retrain again"),
+        ({"settings": {"baseline": {"samples": 3}}}, "is not finished. Its data set was given in Python"),
+        ({"accuracy": None, "settings": {"retrain": {"epochs": 0}}}, "test it with gradnas.retrain and that data set"),
+    ],
+)
+def test_no_command_is_named_that_cannot_work(write_run: WriteRun, given: dict[str, Any], told: str) -> None:
+    settings = {**given.get("settings", {}), "data": {"source": None}}
+    found = compare([write_run("a", **{**given, "settings": settings})])
+    assert told in notes(found)
+    assert "gradnas resume" not in notes(found)
+    assert "gradnas retrain" not in notes(found)
 
 
 def test_one_run_works_and_one_path_need_not_be_in_a_list(write_run: WriteRun) -> None:
@@ -423,9 +490,6 @@ def test_names_of_strangers_cannot_act_in_a_terminal(write_run: WriteRun) -> Non
     with pytest.raises(FileNotFoundError) as caught:
         compare([run.parent / "no\x1b[31m"])
     assert "\x1b" not in str(caught.value).replace(str(run.parent / "no\x1b[31m"), "")
-
-
-# ---------------------------------------------------------------------------------------------------------------- page
 
 
 def test_the_page_is_written_where_asked_and_nowhere_else(write_run: WriteRun, tmp_path: Path) -> None:

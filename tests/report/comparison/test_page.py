@@ -1,4 +1,4 @@
-"""Tests of ``comparison_page.py``: the page as text, and as a browser shows it."""
+"""Tests of ``page.py``: the page as text, and as a browser shows it."""
 
 import re
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def test_page_has_rows_charts_cells_and_settings(write_run: WriteRun, tmp_path: 
     assert page.locator("header p").inner_text() == "5 runs, 4 of them with a test accuracy"
     names = page.locator("#table tbody tr").evaluate_all("rows => rows.map(row => row.dataset.row)")
     assert sorted(names) == ["darts", "random search at equal budget", "xnas"]
-    assert page.locator("#table td.name svg").count() == 3
+    assert page.locator("#table th.name svg").count() == 3
     assert page.locator("#plots figure svg").count() == 2
     drawn = (
         page.locator("#plots figure").first.locator(".row").evaluate_all("rows => rows.map(row => row.dataset.name)")
@@ -99,12 +99,32 @@ def test_phone_shows_the_page_without_scrolling_sideways(
     visit.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     visit.check_fits()
     visit.check_quiet()
-    for selector in ("#table p", "#table td.name", "#conclusions li", "h2", "#table th"):
+    for selector in ("#table p", "#table th.name", "#conclusions li", "h2", "#table th"):
         assert visit.contrast(selector) >= 4.5, selector
     colors = "e => getComputedStyle(e).backgroundColor"
     assert (visit.page.locator("body").evaluate(colors) == "rgb(14, 17, 22)") is dark
     fill = visit.page.locator("#plots .name text").first.evaluate("e => getComputedStyle(e).fill")
     assert fill == ("rgb(230, 233, 238)" if dark else "rgb(27, 36, 48)")
+
+
+def test_phone_shows_what_a_chart_is_of_before_one_scrolls(write_run: WriteRun, tmp_path: Path, browser: Any) -> None:
+    page = browser.open(written(many(write_run, 5), tmp_path), width=390, touch=True).page
+    for figure in page.locator("#plots figure").all():
+        right = figure.evaluate("e => e.getBoundingClientRect().right")
+        for words in ("test accuracy, %", "Pareto front of the means", "MACs of one image, M", "time of the search, s"):
+            for text in figure.get_by_text(words, exact=True).all():
+                assert text.evaluate("e => e.getBoundingClientRect().right") <= right
+                assert text.evaluate("e => e.getBoundingClientRect().height") >= 9
+        assert figure.get_by_text("Pareto front of the means", exact=True).count() == 1
+
+
+def test_tables_say_what_their_headers_and_their_boxes_are(write_run: WriteRun, tmp_path: Path, browser: Any) -> None:
+    page = browser.open(written(many(write_run, 2), tmp_path)).page
+    assert page.locator("th:not([scope])").count() == 0
+    assert page.locator("#table tbody th[scope=row]").count() == 3
+    boxes = page.locator("[tabindex='0']").evaluate_all("all => all.map(e => [e.getAttribute('role'), e.ariaLabel])")
+    assert len(boxes) >= 4
+    assert all(role == "region" and label for role, label in boxes)
 
 
 def test_printed_table_fits_the_paper(write_run: WriteRun, tmp_path: Path, browser: Any) -> None:
@@ -165,7 +185,7 @@ def test_page_without_any_accuracy(write_run: WriteRun, tmp_path: Path, browser:
 def test_many_cells_of_one_row_are_cut(write_run: WriteRun, tmp_path: Path) -> None:
     text = written(many(write_run, 1, seeds=9), tmp_path).read_text(encoding="utf-8")
     assert "9 runs found 9 different architectures; 3 more are not drawn" in text
-    assert text.count('aria-label="seed ') == 6
+    assert len(re.findall('<svg[^>]*aria-label="seed ', text)) == 6
 
 
 def test_a_notebook_shows_the_table(write_run: WriteRun) -> None:

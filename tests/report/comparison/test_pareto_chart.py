@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradnas.report.comparison.compare import compare
-from gradnas.report.comparison.pareto_chart import MACS, SEARCH_TIME, log_ticks, pareto_chart
+from gradnas.report.comparison.pareto_chart import MACS, SEARCH_TIME, log_ticks, pareto_chart, short_labels
 from gradnas.report.comparison.row_marks import mark_item, row_marks
 from gradnas.report.drawing.scene import Box, Group, Item, Label, Scene
 from gradnas.report.drawing.scene import Path as Line
@@ -91,6 +91,42 @@ def test_the_front_climbs_and_names_its_rows(runs: list[Path]) -> None:
     assert points[1] == pytest.approx((middle(groups(scene, "row")["xnas"])[0], points[0][1]), abs=0.9)
     assert [x for x, _ in points] == sorted(x for x, _ in points)
     assert [y for _, y in points] == sorted((y for _, y in points), reverse=True)
+    last = middle(groups(scene, "row")["xnas"])
+    grid = max(at[0] for item in scene.items if isinstance(item, Line) for _, at in item.commands if at)
+    assert points[-1] == pytest.approx((grid, last[1]), abs=2.5)  # what costs more without being better is beaten
+    assert points[-2][0] == pytest.approx(last[0], abs=0.9)
+    assert points[-1][0] > points[-2][0] + 5
+
+
+def test_a_front_of_one_row_reaches_to_the_right_edge(write_run: WriteRun) -> None:
+    scene = chart([write_run("a", accuracy=98.0, macs=4e5), write_run("b", strategy="xnas", accuracy=90.0, macs=8e5)])
+    front = next(g for g in scene.items if isinstance(g, Group) and g.kind == "front").items[0]
+    assert isinstance(front, Line)
+    (start, _), (end, height) = (at for _, at in front.commands)
+    assert end > middle(groups(scene, "row")["xnas"])[0] > start
+    assert height == pytest.approx(middle(groups(scene, "row")["darts"])[1])
+
+
+def test_labels_leave_out_the_data_set_that_the_chart_is_of(write_run: WriteRun) -> None:
+    runs = [write_run("a", baseline=97.0), write_run("b", accuracy=70.0, baseline=60.0, summary={"dataset": "other"})]
+    rows = [row for row in compare(runs, mixed=True).rows if row.dataset == "other"]
+    scene = pareto_chart(rows, row_marks(rows), MACS)
+    assert scene is not None
+    texts = [item.text for g in groups(scene, "name").values() for item in g.items if isinstance(item, Label)]
+    assert sorted(texts) == ["darts", "random search at equal budget"]
+
+
+def test_a_label_is_shortened_where_what_differs_stays() -> None:
+    ends = [f"random search at equal budget (search.epochs={k})" for k in (4, 50)]
+    assert short_labels(ends) == ["random search at…(search.epochs=4)", "random search at…search.epochs=50)"]
+    starts = [f"{k}{'y' * 60}" for k in "ab"]
+    near_end = [f"{'y' * 50}{k}{'z' * 22}" for k in "ab"]
+    near_start = [f"{'y' * 22}{k}{'z' * 50}" for k in "ab"]
+    for labels in (starts, near_end, near_start):
+        assert len(set(short_labels(labels))) == 2
+        assert all(len(text) == 34 for text in short_labels(labels))
+    assert short_labels(["darts", "darts"]) == ["darts", "darts"]
+    assert short_labels([]) == []
 
 
 def test_random_search_is_a_cross_with_a_level(runs: list[Path]) -> None:

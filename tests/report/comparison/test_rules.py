@@ -1,4 +1,4 @@
-"""Tests of ``comparison_rules.py``: every setting has a role, and equal settings are equal however they are written."""
+"""Tests of ``rules.py``: every setting has a role, and equal settings are equal however they are written."""
 
 import dataclasses
 import sys
@@ -11,6 +11,7 @@ from gradnas.report.comparison.rules import (
     ROLES,
     Role,
     counted,
+    departures,
     differing,
     distinguishing,
     key_of,
@@ -120,6 +121,34 @@ def test_few_settings_tell_all_apart() -> None:
     assert distinguishing(rows) == ["a", "b"]
     assert distinguishing(rows[:1]) == []
     assert distinguishing([{"a": 1, "b": k} for k in range(4)]) == ["b"]
+
+
+def test_what_searches_tells_apart_before_the_space_and_the_rest() -> None:
+    names = ("search.batch_size", "space.options.nodes", "search.finalizers", "strategy.options.lr")
+    rows = [dict.fromkeys(names, value) for value in (1, 2)]
+    for k, expected in ((4, "search.finalizers"), (2, "space.options.nodes"), (1, "search.batch_size")):
+        assert distinguishing([{name: row[name] for name in names[:k]} for row in rows]) == [expected]
+    split = [{names[2]: "random", names[1]: 2}, {names[2]: "default", names[1]: 3}, {names[2]: "default", names[1]: 4}]
+    assert distinguishing(split) == [names[2], names[1]]
+
+
+def test_departures_are_not_at_their_default_and_differ() -> None:
+    usual = settings_of(RunConf())
+    cut = settings_of(
+        RunConf(
+            search=SearchConf(max_steps_per_epoch=6, batch_size=8, finalizers="random"),
+            strategy=ComponentConf(name="darts", options={"order": 2}),
+        )
+    )
+    other = {**cut, "search.batch_size": 9}
+    assert departures(cut, [cut]) == []
+    assert departures(cut, [cut, other]) == ["search.batch_size"]
+    found = departures(cut, [usual, other])
+    assert set(found) == {"strategy.options.order", "search.finalizers", "search.max_steps_per_epoch",
+                          "search.batch_size"}  # fmt: skip
+    assert set(found[:2]) == {"strategy.options.order", "search.finalizers"}
+    assert departures(usual, [cut]) == []
+    assert departures({"strategy.name": "my.Own", "strategy.options.a": 1}, [{"strategy.options.a": 2}]) == []
 
 
 def test_names_are_short_and_clean() -> None:

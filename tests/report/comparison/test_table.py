@@ -1,4 +1,4 @@
-"""Tests of ``comparison_table.py`` and ``comparison_conclusions.py``: the numbers as text, and what is said of them."""
+"""Tests of ``table.py`` and ``conclusions.py``: the numbers as text, and what is said of them."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def test_table_by_hand(rows: tuple[Row, ...]) -> None:
         "runs": "3",
         "seeds": "0–2",
         "vs random, points": "+3.75",
-        "parameters": "0.0167 M (0.0133–0.0200)",
+        "parameters": "16.7 k (13.3–20.0)",
         "MACs": "0.50 M (0.40–0.60)",
         "search": "11.0 s",
         "retraining": "3.0 s",
@@ -103,6 +103,8 @@ def test_counts() -> None:
     assert count_text(None) == "–"
     assert count_text(spread([3.3e6, 3.3e6])) == "3.30 M"
     assert count_text(spread([3.3e6, 3.5e6])) == "3.40 M (3.30–3.50)"
+    assert count_text(spread([90e3, 130e3])) == "0.11 M (90.0 k–0.13 M)"
+    assert count_text(spread([100.0, 200.0])) == "150 (100–200)"
 
 
 def test_csv_has_every_number_in_full(rows: tuple[Row, ...]) -> None:
@@ -128,9 +130,6 @@ def test_csv_holds_no_formula(write_run: WriteRun) -> None:
     assert record["data_set"] == '\'@sum("a",b)'
 
 
-# --------------------------------------------------------------------------------------------------------- conclusions
-
-
 def said(rows: tuple[Row, ...], n_test: int | None = 360) -> str:
     return " ".join(conclusions(rows, {"digits": n_test} if n_test else {}))
 
@@ -138,9 +137,14 @@ def said(rows: tuple[Row, ...], n_test: int | None = 360) -> str:
 def test_what_is_shown_open_and_unknown(rows: tuple[Row, ...]) -> None:
     text = said(rows)
     assert "The highest mean is that of xnas, 99.00 %." in text
-    assert "above darts and random search at equal budget by more than the spread" in text
-    assert "Against gdas nothing can be said: a single run has no spread." in text
-    assert "Better than random search at equal budget: xnas and darts." in text
+    assert (
+        "It lies above random search at equal budget by more than the spread over runs and the choice of test images "
+        "explain (95 %)."
+    ) in text
+    assert "It lies above darts by more than the spread over runs explains (95 %), but on these test images" in text
+    assert "Against gdas nothing can be said: the spread over runs is not known." in text
+    assert "Better than random search at equal budget: xnas." in text
+    assert "Better than random search at equal budget on these test images, perhaps not on others: darts." in text
     assert "Not shown to differ from random search at equal budget: gdas." in text
     assert "Of one run only: gdas." in text
     assert "rough guess: xnas, darts and random search at equal budget." in text
@@ -153,14 +157,40 @@ def test_overlap_may_be_chance(write_run: WriteRun) -> None:
         for k in range(2)
     ]
     text = said(compare(runs).rows)
-    assert "may be chance: its 95 % interval includes zero" in text
+    assert "may be chance: its 95 % interval over runs includes zero" in text
     assert "Not shown to differ from random search at equal budget: xnas and darts." in text
     assert "rough guess: all rows" in text
 
 
 def test_worse_than_random_is_said(write_run: WriteRun) -> None:
-    runs = [write_run(f"{k}", seed=k, accuracy=90 + k / 10, baseline=95 + k / 10) for k in range(3)]
-    assert "Worse than random search at equal budget: darts." in said(compare(runs).rows)
+    runs = [write_run(f"{k}", seed=k, accuracy=93 + k / 10, baseline=95 + k / 10) for k in range(3)]
+    runs += [write_run(f"x{k}", strategy="xnas", seed=k, accuracy=70 + k / 10) for k in range(3)]
+    runs += [write_run(f"g{k}", strategy="gdas", seed=k, accuracy=99.9 + k / 100) for k in range(3)]
+    text = said(compare(runs).rows)
+    assert "Worse than random search at equal budget: xnas." in text
+    assert "Worse than random search at equal budget on these test images, perhaps not on others: darts." in text
+    assert "Better than random search at equal budget: gdas." in text
+
+
+def test_one_image_between_equal_seeds_shows_nothing(write_run: WriteRun) -> None:
+    accuracies = {"darts": 100 * 356 / 360, "xnas": 100 * 355 / 360}
+    runs = [
+        write_run(f"{s}{k}", strategy=s, seed=k, accuracy=a, baseline=98.8)
+        for s, a in accuracies.items()
+        for k in range(2)
+    ]
+    text = " ".join(compare(runs).conclusions)
+    assert "The difference to random search at equal budget and xnas may be chance" in text
+    assert "lies above" not in text
+    assert "Better than" not in text
+
+
+def test_an_equal_mean_is_shared(write_run: WriteRun) -> None:
+    runs = [write_run(f"d{k}", seed=k, accuracy=98.0 + k, baseline=99.0 - k) for k in range(2)]
+    runs += [write_run(f"x{k}", strategy="xnas", seed=k, accuracy=50.0 + k) for k in range(2)]
+    text = said(compare(runs).rows, 1000)
+    assert "darts and random search at equal budget share the highest mean, 98.50 %. They lie above xnas by" in text
+    assert "highest mean is that of" not in text
 
 
 def test_a_missing_baseline_and_the_test_images_are_said(write_run: WriteRun) -> None:

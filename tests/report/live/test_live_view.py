@@ -1,4 +1,4 @@
-"""Tests of ``live_view.py`` and ``run_following.py``: frames and lines of folders in every state, without a clock."""
+"""Tests of the files of this room: frames and lines of folders in every state, without a clock."""
 
 import io
 import json
@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from rich.console import Console
 
 from gradnas.arch import PUBLISHED
 from gradnas.config import BaselineConf, ComponentConf, RetrainConf, RunConf, SearchConf, to_yaml
-from gradnas.report.live.live_view import Look, ending, epoch_line, frame, phase_words, sparkline
-from gradnas.report.live.run_following import Follower, Lines, follow
+from gradnas.report.live.live_view import frame, sparkline
+from gradnas.report.live.look import Look, ending, phase_words
+from gradnas.report.live.run_following import Follower, follow
+from gradnas.report.live.run_lines import Lines, epoch_line
 from gradnas.report.records.run_folder import read_run_folder
 from gradnas.spaces import DartsSpace
 
@@ -107,14 +110,11 @@ def row(text: str, name: str) -> str:
     return line.removeprefix(name).strip()
 
 
-# -------------------------------------------------------------------------------------------------------------- frames
-
-
 def test_a_frame_of_a_search_says_what_matters(folder: Path) -> None:
     text = shown(look_at(folder), 140)
     assert text.splitlines()[0].rstrip() == "runs/x: xnas on digits, seed 7"
     assert row(text, "phase") == "search"
-    assert row(text, "epoch") == "3 of 8 (38%)"
+    assert row(text, "epoch") == "2 (3 of 8 epochs done, 38%)"
     assert row(text, "elapsed") == "33.0 s"
     assert "about 47.0 s of this phase, 10.0 s per epoch; then retraining for 5 epochs" in text
     assert row(text, "last line") == "3.0 s ago"
@@ -148,7 +148,7 @@ def test_diagnosis_and_early_stop_are_told(folder: Path) -> None:
     text = shown(look_at(folder))
     assert "4 of 4 are skips" in text
     assert "�[31mred" in text
-    assert row(text, "stopped early") == "the architecture of epoch 2 is returned"
+    assert row(text, "stopped early") == "after epoch 2; the architecture is that of epoch 1"
 
 
 def test_markup_in_names_stays_text(folder: Path) -> None:
@@ -171,28 +171,39 @@ def test_other_phases_show_their_own_epochs(folder: Path) -> None:
     write(folder, "metrics.jsonl", [epoch("retrain", i) for i in range(2)])
     text = shown(look_at(folder), 140)
     assert row(text, "phase") == "retraining"
-    assert row(text, "epoch") == "2 of 5 (40%)"
+    assert row(text, "epoch") == "1 (2 of 5 epochs done, 40%)"
     assert row(text, "train loss") == "1.0000  █▁"
     assert "then the random baseline" in text
     assert "survivors" not in text
     write(folder, "metrics.jsonl", [epoch("baseline_search_1", 4)])
     text = shown(look_at(folder), 140)
     assert row(text, "phase") == "random baseline, random architecture 1"
-    assert row(text, "epoch") == "5"
+    assert row(text, "epoch") == "4"
     assert "left" not in text
 
 
 def test_a_silent_run_may_have_stopped(folder: Path) -> None:
     assert look_at(folder, 119.0).warning() is None
-    sentence = "no new line for 12 min 05 s; the run may have stopped: gradnas resume runs/x"
+    sentence = f"no new line for 12 min 05 s; the run may have stopped. To go on: gradnas resume {folder}"
     assert look_at(folder, 725.0).warning() == sentence
     text = shown(look_at(folder, 725.0))
-    assert sentence in text
+    assert "".join(sentence.split()) in "".join(text.split())
     assert "left" not in text
     assert row(text, "elapsed") == "30.0 s"
     write(folder, "metrics.jsonl", [epoch("search", i, seconds=600.0) for i in range(3, 8)])
     assert look_at(folder, 1700.0).warning() is None  # three slow epochs
     assert look_at(folder, 1900.0).warning() is not None
+
+
+def test_a_silent_run_on_data_of_python_is_not_resumed_from_here(folder: Path) -> None:
+    conf = replace(CONF, data=replace(CONF.data, source=None))
+    (folder / "config.yaml").write_text(to_yaml(conf))
+    warning = look_at(folder, 725.0).warning()
+    assert warning is not None
+    assert "gradnas resume" not in warning
+    assert warning.endswith("call gradnas.search again with it, out and resume=True.")
+    (folder / "config.yaml").unlink()
+    assert look_at(folder, 725.0).warning() == "no new line for 12 min 05 s; the run may have stopped."
 
 
 def test_a_run_that_has_not_begun_is_waited_for(folder: Path) -> None:
@@ -229,7 +240,7 @@ def test_missing_numbers_leave_their_rows_out(folder: Path) -> None:
     write(folder, "alphas.jsonl", [mixture(3, entropy=None, gap=None, changed_edges=None, discretization_drop=None)])
     text = shown(look_at(folder), 140)
     assert row(text, "train loss") == "0.6667  █▃▁"
-    assert row(text, "epoch") == "4 of 8 (50%)"
+    assert row(text, "epoch") == "3 (4 of 8 epochs done, 50%)"
     assert "entropy" not in text
     assert "would-be" not in text
 
@@ -250,13 +261,12 @@ def test_phases_in_words() -> None:
     assert phase_words("mine_2") == "mine_2"
 
 
-# --------------------------------------------------------------------------------------------------------------- lines
-
-
 def test_an_epoch_is_one_line(folder: Path) -> None:
     run = read_run_folder(folder)
-    expected = "search epoch 3 of 8, train loss 0.6667 accuracy 58.00 %, val loss 1.5000 accuracy 42.00 %, lr 0.05, "
-    assert epoch_line(run, run.metrics[2]) == f"{expected}entropy 0.83 of at most 1.10 nats, 10.0 s"
+    assert epoch_line(run, run.metrics[2]) == (
+        "search epoch 2 (3 of 8 epochs done), train loss 0.6667 accuracy 58.00 %, val loss 1.5000 accuracy 42.00 %, "
+        "lr 0.05, entropy 0.83 of at most 1.10 nats, 10.0 s"
+    )
     finish(folder)
     run = read_run_folder(folder)
     test = next(record for record in run.metrics if ("test", "top1") in record.values)
@@ -266,23 +276,60 @@ def test_an_epoch_is_one_line(folder: Path) -> None:
 def test_each_epoch_is_told_once(folder: Path) -> None:
     lines, follower = Lines(), Follower(folder, clock=lambda: 0.0)
     assert [line.partition(",")[0] for line in lines.new(follower.look())] == [
-        f"search epoch {i} of 8" for i in (1, 2, 3)
+        f"search epoch {i} ({i + 1} of 8 epochs done)" for i in range(3)
     ]
     assert lines.new(follower.look()) == []
     write(folder, "metrics.jsonl", [epoch("search", 3)])
     assert lines.new(follower.look()) == []  # its mixture follows at once
     write(folder, "alphas.jsonl", [mixture(3)])
-    assert [line.partition(",")[0] for line in lines.new(follower.look())] == ["search epoch 4 of 8"]
+    assert [line.partition(",")[0] for line in lines.new(follower.look())] == ["search epoch 3 (4 of 8 epochs done)"]
     finish(folder)
     told = lines.new(follower.look())
     assert len(told) == 5 + 1 + 2 + len(ending(follower.look()))
     assert told[8] == "the run is finished"
 
 
+def test_what_a_search_says_against_itself_is_told_when_it_is_new(folder: Path) -> None:
+    lines, follower = Lines(), Follower(folder, clock=lambda: 0.0)
+    lines.new(follower.look())
+    for i, said in enumerate([["skips win"], ["skips win", "2 \x1b[31mskips"], ["skips win"], []], start=3):
+        write(folder, "metrics.jsonl", [epoch("search", i)])
+        write(folder, "alphas.jsonl", [mixture(i, diagnosis=said)])
+    told = lines.new(follower.look())
+    assert [line for line in told if not line.startswith("search epoch")] == [
+        "epoch 3 of the search: skips win",
+        "epoch 4 of the search: 2 �[31mskips",
+    ]
+    assert told[0].startswith("search epoch 3 ")
+    assert told[1] == "epoch 3 of the search: skips win"
+    assert lines.new(follower.look()) == []
+    write(folder, "metrics.jsonl", [epoch("search", 7)])
+    write(folder, "alphas.jsonl", [mixture(7, diagnosis=["skips win"])])
+    assert lines.new(follower.look())[1:] == ["epoch 7 of the search: skips win"]
+
+
+def test_an_early_stop_and_what_it_gave_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stop = [mixture(2, returned_epoch=1, diagnosis=["skips win"])]  # which was said of epoch 1
+    write(folder, "alphas.jsonl", stop)
+    lines, follower = Lines(), Follower(folder, clock=lambda: 0.0)
+    expected = "the search was stopped after epoch 2; the architecture is that of epoch 1"
+    assert lines.new(follower.look())[3:] == [expected]
+    write(folder, "metrics.jsonl", [epoch("retrain", 0)])
+    assert [line.partition(" (")[0] for line in lines.new(follower.look())] == ["retraining epoch 0"]
+    follow(folder, once=True)
+    assert expected in capsys.readouterr().out.splitlines()
+
+
+def test_a_random_architecture_keeps_the_number_of_its_phase(folder: Path) -> None:
+    write(folder, "metrics.jsonl", [epoch("search_0", 4)])
+    run = read_run_folder(folder)
+    assert epoch_line(run, run.metrics[-1]).startswith("random architecture 0 epoch 4, train loss ")
+
+
 def test_a_line_that_lags_is_not_waited_for_long(folder: Path) -> None:
     write(folder, "metrics.jsonl", [epoch("search", 3)])
     lines, follower = Lines(), Follower(folder, clock=lambda: time.time() + 11.0)
-    assert [line.partition(",")[0] for line in lines.new(follower.look())][-1] == "search epoch 4 of 8"
+    assert [line.partition(",")[0] for line in lines.new(follower.look())][-1] == "search epoch 3 (4 of 8 epochs done)"
 
 
 def test_waiting_and_silence_are_told_once(folder: Path) -> None:
@@ -294,9 +341,6 @@ def test_waiting_and_silence_are_told_once(folder: Path) -> None:
     assert lines.new(look_at(folder, 800.0)) == []
     assert lines.new(look_at(folder)) == []
     assert len(lines.new(look_at(folder, 900.0))) == 1
-
-
-# ----------------------------------------------------------------------------------------------------------- following
 
 
 def test_a_half_written_line_is_no_epoch_yet(folder: Path) -> None:
@@ -371,7 +415,9 @@ def test_following_ends_with_the_run(folder: Path, tmp_path: Path, capsys: pytes
     lines = capsys.readouterr().out.splitlines()
     assert slept == [0.5] * 4
     assert lines[0] == f"waiting for {target}: there is no run folder yet"
-    assert [line.partition(",")[0] for line in lines[1:4]] == [f"search epoch {i} of 8" for i in (1, 2, 3)]
+    assert [line.partition(",")[0] for line in lines[1:4]] == [
+        f"search epoch {i} ({i + 1} of 8 epochs done)" for i in range(3)
+    ]
     assert "the run is finished" in lines
 
 

@@ -1,24 +1,6 @@
 """Tests of ``plain_text.py``."""
 
-import pytest
-
-from gradnas.report.records.plain_text import aligned, columns_of, one_line
-
-
-@pytest.mark.parametrize(
-    ("text", "clean"),
-    [
-        ("plain ×±", "plain ×±"),
-        ("two\nlines\tand  gaps ", "two lines and gaps"),
-        ("\x1b[31mred\x1b[0m", "�[31mred�[0m"),
-        ("a\x07b\x9bc", "a�b�c"),
-        ("abc\u202edef\u2066", "abc�def�"),
-        ("\ud800", "�"),
-        (3, "3"),
-    ],
-)
-def test_one_line_has_nothing_that_acts(text: object, clean: str) -> None:
-    assert one_line(text) == clean
+from gradnas.report.records.plain_text import aligned, columns_of
 
 
 def test_columns_are_aligned_also_with_wide_and_combining_letters() -> None:

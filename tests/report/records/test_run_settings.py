@@ -62,6 +62,22 @@ def test_remedies_that_are_on_are_told(run: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            "max_skips: 2, skip_limit_from: 10",
+            " to 2 in the regular cell once the architecture has learnt for 10 epochs",
+        ),
+        ("max_skips: 0, skip_limit_from: 1", " to 0 in the regular cell once the architecture has learnt for 1 epoch"),
+        ("perturb: none", ""),
+    ],
+)
+def test_a_limit_of_skips_is_told_with_its_numbers(run: Path, settings: str, words: str) -> None:
+    (run / "config.yaml").write_text(f"search: {{epochs: 5, stabilize: {{skip_limit: stop, {settings}}}}}\n")
+    assert rows_of(run)["Against collapse"] == f"skips limited{words}: stop"
+
+
 def test_what_was_not_asked_for_is_said_or_left_out(run: Path) -> None:
     (run / "config.yaml").write_text(to_yaml(RunConf()))
     rows = rows_of(run)

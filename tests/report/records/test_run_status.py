@@ -9,7 +9,7 @@ import pytest
 from gradnas.report import write_report
 from gradnas.report.records.headline import Figure, headline
 from gradnas.report.records.run_folder import read_run_folder
-from gradnas.report.records.run_status import unfinished
+from gradnas.report.records.run_status import how_to_go_on, unfinished
 
 WHOLE = "data: {source: digits}\nsearch: {epochs: 12}\nretrain: {epochs: 48}\nbaseline: {samples: 1}\n"
 
@@ -51,6 +51,21 @@ def test_a_retraining_that_has_not_begun(run: Path) -> None:
     assert "Done: the search. The retraining has not begun." in status_of(run)
 
 
+def test_the_test_after_a_retraining_is_no_epoch(run: Path) -> None:
+    change_summary(run, retrain_seconds=None, test_accuracy=None, random_baseline_accuracy=None)
+    keep_phases(run, "search", "retrain")
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["train"] is None
+    assert "The retraining has run 48 of 48 epochs." in status_of(run)
+
+
+def test_epochs_of_random_architectures_are_not_those_of_one_search(run: Path) -> None:
+    (run / "arch.json").unlink()
+    text = (run / "metrics.jsonl").read_text()
+    random = [text.replace('"phase": "search"', f'"phase": "search_{i}"') for i in range(2)]
+    (run / "metrics.jsonl").write_text("".join(random))
+    assert "The search has begun." in status_of(run)
+
+
 def test_a_baseline_that_is_missing(run: Path) -> None:
     change_summary(run, random_baseline_accuracy=None)
     assert "Done: the search and retraining. The random baseline has begun." in status_of(run)
@@ -77,6 +92,23 @@ def test_data_given_in_python_cannot_be_resumed_from_the_command_line(run: Path)
     status = status_of(run, WHOLE.replace("digits", "null"))
     assert "gradnas resume" not in status
     assert status.endswith("Its data set was given in Python: call gradnas.search again with it, out and resume=True.")
+
+
+def test_a_retraining_on_data_given_in_python_is_called_again(run: Path) -> None:
+    change_summary(run, retrain_seconds=None)
+    status_of(run, WHOLE.replace("digits", "null").replace("samples: 1", "samples: 0"))
+    assert how_to_go_on(read_run_folder(run)) == (
+        "Its data set was given in Python: call gradnas.retrain again with it, as before, and resume=True."
+    )
+
+
+def test_how_to_go_on_is_said_of_unfinished_runs_alone(run: Path) -> None:
+    status_of(run)
+    assert how_to_go_on(read_run_folder(run)) is None
+    (run / "arch.json").unlink()
+    assert how_to_go_on(read_run_folder(run)) == f"To go on: gradnas resume {run}"
+    (run / "config.yaml").unlink()
+    assert how_to_go_on(read_run_folder(run)) is None
 
 
 def test_without_a_configuration_nothing_is_known_to_be_missing(run: Path) -> None:
@@ -125,7 +157,7 @@ def test_latency_is_told_with_what_it_was_measured_on(run: Path) -> None:
     assert latency_of(run, LATENCY) == Figure(
         name="Latency",
         value="1.23 ms",
-        note="one image; median of 50 passes; half of them between 1.1 and 1.46 ms; cpu, 2 threads",
+        note="one image; median of 50 passes; half of them between 1.1 ms and 1.46 ms; cpu, 2 threads",
     )
     assert "1.23 ms" in write_report(run).read_text()
 

@@ -100,6 +100,14 @@ def test_words_on_the_course_are_those_of_the_epochs(run: Path) -> None:
     assert "still changed in the last epoch" not in page
 
 
+def test_the_epoch_is_named_where_sentences_are_of_different_ones(run: Path) -> None:
+    page = stopped(run, gap=0.345, discretization_drop=7.5)
+    assert "; after epoch 11 it is as if " in page
+    assert "After epoch 6 the first candidate of an edge leads the second by 34.5% of its weights on average." in page
+    assert "the weights as they are after epoch 6, the supergraph loses 7.5 points of validation accuracy." in page
+    assert "The would-be cells last changed in epoch 9, 2 epochs before the last, 11." in page
+
+
 def test_weight_maps_are_those_of_what_is_returned(run: Path) -> None:
     page = stopped(run)
     assert "Mixing weights after epoch 6," in page
@@ -110,7 +118,9 @@ def test_weight_maps_are_those_of_what_is_returned(run: Path) -> None:
     write_lines(run, lines[:12])
     at_the_end = write_report(run).read_text(encoding="utf-8")
     assert "Mixing weights after epoch 11," in at_the_end
-    maps = [drawings(text, "weight of each candidate") for text in (page, at_six, at_the_end)]
+    maps = [
+        re.findall(r'<table class="dense weights">.*?</table>', text, re.DOTALL) for text in (page, at_six, at_the_end)
+    ]
     assert maps[0] == maps[1] != maps[2]
     assert len(maps[0]) == 2
 

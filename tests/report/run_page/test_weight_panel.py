@@ -1,13 +1,15 @@
 """Tests of ``src/gradnas/report/records/weight_history.py`` and ``weight_panel.py``."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gradnas.report.drawing.scene import Box, Group, Label, Scene
-from gradnas.report.drawing.svg import to_svg
+from gradnas.report.drawing.scene import Box, Group, Label, Scene, text_width
+from gradnas.report.drawing.scene import Path as Path_
+from gradnas.report.drawing.svg import to_svg_part
 from gradnas.report.records.run_folder import read_run_folder
 from gradnas.report.records.weight_history import WeightHistory, kept, weight_histories
 from gradnas.report.records.would_be import Wire, WouldBe
@@ -42,9 +44,34 @@ def groups(scene: Scene, kind: str) -> list[Group]:
     return [item for item in scene.items if isinstance(item, Group) and item.kind == kind]
 
 
-def boxes(scene: Scene, op: str, fill: str) -> list[Box]:
+def lines_in(path: Path_, op: int) -> list[tuple[float, float]]:
+    """(start, end) of the lines of a path in the row of a candidate."""
+    ends: list[tuple[float, float]] = []
+    for name, at in path.commands:
+        if name == "M":
+            start = at
+        elif at[1] == pytest.approx(34 + 16 * (op + 0.5)):
+            ends.append((start[0], at[0]))
+    return ends
+
+
+def colored(scene: Scene, op: str) -> list[tuple[float, float, float]]:
+    """(start, end, opacity) of the colored stretches of a row, from left to right."""
+    (group,) = groups(scene, "shades")
+    rows = [dict(row.data)["op"] for row in groups(scene, "row")]
+    paths = [item for item in group.items if isinstance(item, Path_)]
+    return sorted((*line, path.opacity) for path in paths for line in lines_in(path, rows.index(op)))
+
+
+def behind(scene: Scene, op: str) -> list[tuple[float, float]]:
+    """(start, end) of the stretches of a row in which its candidate lives."""
+    (path,) = [item for item in scene.items if isinstance(item, Path_) and item.stroke == "other"]
+    return lines_in(path, [dict(row.data)["op"] for row in groups(scene, "row")].index(op))
+
+
+def crosses(scene: Scene, op: str) -> list[Path_]:
     (row,) = [group for group in groups(scene, "row") if dict(group.data)["op"] == op]
-    return [item for item in row.items if isinstance(item, Box) and item.fill == fill]
+    return [item for item in row.items if isinstance(item, Path_) and item.stroke == "ink"]
 
 
 def panel(history: WeightHistory, **changed: Any) -> Scene:
@@ -54,27 +81,27 @@ def panel(history: WeightHistory, **changed: Any) -> Scene:
 
 def test_color_is_the_share_of_the_largest_weight_of_the_cell(history: WeightHistory) -> None:
     assert history.strongest() == 0.8
-    conv = boxes(panel(history), "conv", "heat")
-    assert [box.opacity for box in conv] == pytest.approx([0.6, 1.0, 1.0])  # 0.5 / 0.8 in twentieths
-    assert [box.opacity for box in boxes(panel(history), "pool", "heat")] == pytest.approx([0.3])
+    conv = colored(panel(history), "conv")
+    assert [opacity for _, _, opacity in conv] == pytest.approx([0.6, 1.0, 1.0])  # 0.5 / 0.8 in twentieths
+    assert [opacity for _, _, opacity in colored(panel(history), "pool")] == pytest.approx([0.3])
 
 
 def test_neighboring_epochs_of_one_shade_are_one_rectangle_and_a_gap_parts_them(history: WeightHistory) -> None:
     scene = panel(history)
     step = float(dict(groups(scene, "now")[0].data)["step"])
-    first, second, third = boxes(scene, "conv", "heat")
-    assert [box.width for box in (first, second, third)] == pytest.approx([2 * step, step, step], abs=1e-3)
-    assert second.x - first.x == pytest.approx(2 * step, abs=1e-3)
-    assert third.x - first.x == pytest.approx(4 * step, abs=1e-3)  # epoch 3 is missing
-    assert [box.width for box in boxes(scene, "conv", "other")] == pytest.approx([3 * step, step], abs=1e-3)
+    first, second, third = [(start, end - start) for start, end, _ in colored(scene, "conv")]
+    assert [wide for _, wide in (first, second, third)] == pytest.approx([2 * step, step, step], abs=1e-3)
+    assert second[0] - first[0] == pytest.approx(2 * step, abs=1e-3)
+    assert third[0] - first[0] == pytest.approx(4 * step, abs=1e-3)  # epoch 3 is missing
+    assert [end - start for start, end in behind(scene, "conv")] == pytest.approx([3 * step, step], abs=1e-3)
 
 
 def test_weights_of_every_epoch_are_there_for_the_script(history: WeightHistory) -> None:
     values = {dict(g.data)["op"]: dict(g.data)["values"] for g in groups(panel(history), "weight")}
     assert values == {
-        "pool": "0.25 0.25 0.00 – 0.00",
-        "conv": "0.50 0.50 0.80 – 0.80",
-        "none": "0.25 0.25 0.20 – 0.20",
+        "pool": "25 25 0 - 0",
+        "conv": "50 50 80 - 80",
+        "none": "25 25 20 - 20",
     }
     shown = [
         item.text
@@ -117,17 +144,33 @@ def test_wiped_out_candidates_end_in_a_cross(tmp_path: Path) -> None:
     scene = panel(history, epochs=(0, 1, 2), shown=2)
     rows = {dict(group.data)["op"]: group for group in groups(scene, "row")}
     assert "none: 0.300 after epoch 0, wiped out in epoch 1" in rows["none"].title
-    assert len(boxes(scene, "none", "heat")) == 1
-    assert {dict(g.data)["op"]: dict(g.data)["values"] for g in groups(scene, "weight")}["none"] == "0.30 out out"
-    assert len(rows["none"].items) == 2 + 3  # paper, color; a line and the two strokes of the cross
-    assert len(rows["conv"].items) == 1 + 2
+    assert len(colored(scene, "none")) == 1
+    assert {dict(g.data)["op"]: dict(g.data)["values"] for g in groups(scene, "weight")}["none"] == "30 x x"
+    assert len(crosses(scene, "none")) == 2
+    assert crosses(scene, "conv") == []
+
+
+@pytest.mark.parametrize("epochs", [2, 5, 50, 400])
+def test_the_cross_of_any_epoch_stands_in_the_plot(tmp_path: Path, epochs: int) -> None:
+    weights = ([0.3, 0.4, 0.3], [0.2, 0.4, 0.4])
+    for falls in (1, epochs // 2, epochs - 1):
+        lines = [
+            line(e, *weights, survivors=[[True, True, e < falls], [True] * 3] if e else [[True] * 3] * 2)
+            for e in range(epochs)
+        ]
+        scene = panel(history_of(tmp_path, *lines), epochs=range(epochs), shown=0)
+        xs = [x for stroke in crosses(scene, "none") for _, (x, _) in stroke.commands]
+        left, right = behind(scene, "conv")[0]
+        assert left < min(xs) < max(xs) < right
+        texts = [label for group in groups(scene, "weight") for label in group.items if isinstance(label, Label)]
+        assert max(xs) < min(label.x - text_width(label.text, label.size) for label in texts)
 
 
 def test_a_candidate_that_never_lived_has_no_color(tmp_path: Path) -> None:
     dead = [[True, True, False], [True] * 3]
     history = history_of(tmp_path, line(0, [0.5, 0.5, 0.0], [0.2, 0.4, 0.4], survivors=dead))
     assert history.fall(0, 2) == 0
-    assert boxes(panel(history, shown=0, epochs=(0,)), "none", "other") == []
+    assert behind(panel(history, shown=0, epochs=(0,)), "none") == []
 
 
 def test_edges_with_other_candidates_have_their_own_names(tmp_path: Path) -> None:
@@ -160,11 +203,21 @@ def test_what_a_cell_keeps_is_found_by_edge_and_name(history: WeightHistory) -> 
 
 
 def test_many_epochs_stay_small(tmp_path: Path) -> None:
-    lines = [line(e, [0.2 + e / 10_000, 0.5 - e / 10_000, 0.3], [0.2, 0.4, 0.4]) for e in range(1000)]
+    chance = random.Random(0)
+    lines = [line(e, *([chance.random() for _ in OPS] for _ in range(2))) for e in range(1000)]
     history = history_of(tmp_path, *lines)
     scene = panel(history, shown=999, epochs=history.epochs)
-    assert len(to_svg(scene)) < 30_000
+    assert len(to_svg_part(scene)) < 20_000
     assert scene.width < 342  # what a phone of 390 pixels leaves
+
+
+def test_epochs_narrower_than_a_pixel_share_a_column_and_its_color_is_their_mean(tmp_path: Path) -> None:
+    lines = [line(e, [0.5, 0.4, 0.6 * (e % 2)], [0.2, 0.4, 0.4]) for e in range(336)]  # two to a column
+    history = history_of(tmp_path, *lines)
+    scene = panel(history, shown=0, epochs=history.epochs)
+    ((start, end, opacity),) = colored(scene, "none")
+    assert end - start == pytest.approx(168)
+    assert opacity == 0.5
 
 
 def test_scale_names_its_ends() -> None:

@@ -8,12 +8,13 @@ from importlib import metadata
 from pathlib import Path
 
 from gradnas.foundation.files import write_atomic
-from gradnas.report.comparison.compared_run import ComparedRun, State, read_compared_run
+from gradnas.foundation.plain_text import one_line
+from gradnas.report.comparison.compared_run import RUN_FILES, ComparedRun, State, read_compared_run
 from gradnas.report.comparison.conclusions import conclusions
 from gradnas.report.comparison.rows import Row, make_rows
 from gradnas.report.comparison.rules import Role, differing, role_of, value_key, value_text
 from gradnas.report.comparison.table import comparison_csv, comparison_table
-from gradnas.report.records.plain_text import aligned, one_line
+from gradnas.report.records.plain_text import aligned, listed
 
 FILE_NAME = "comparison.html"
 _LISTED = 4  # settings, and runs or values of each, that a message names
@@ -52,6 +53,12 @@ class Comparison:
         """The rows as CSV text with full precision: accuracies in percent, times in seconds."""
         return comparison_csv(self.rows)
 
+    def to_html(self) -> str:
+        """The page as text: one file that needs nothing else."""
+        from gradnas.report.comparison.page import render_comparison
+
+        return render_comparison(self)
+
 
 def compare(
     folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
@@ -63,8 +70,9 @@ def compare(
 
     Runs that differ in nothing but the seed are one row: mean and sample standard deviation of the test accuracy,
     parameters, multiply-adds, times, and the difference to random search where the runs have that baseline. Which
-    settings are data set, budget and method is said once, in ``comparison_rules.py``. The same folder given twice
-    counts once; a file among the folders is skipped with a note.
+    settings are data set, budget and method is said once, in ``rules.py`` beside this file. The same folder given twice
+    counts once. Files, and folders that hold nothing of a run, are skipped with a note, so that ``runs/*`` may be given
+    as it is; when nothing else was given, that is an error. A folder that holds a part of a run is an error always.
 
     Args:
         folders: Run folders, at least one.
@@ -72,13 +80,13 @@ def compare(
         mixed: Compare runs of different data sets or budgets all the same; names and page then say what differs.
 
     Raises:
-        FileNotFoundError: When a folder does not exist or is no run.
+        FileNotFoundError: When a folder does not exist or holds a part of a run only.
         ValueError: When there is no run, when a configuration cannot be read, when runs differ in data set or budget
             and ``mixed`` is off, or when ``out`` has another ending.
         OSError: When the page cannot be written.
     """
-    if out is not None and Path(out).suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"a comparison is written as .html, got {one_line(Path(out).name)!r}. Choose that ending.")
+    if out is not None:
+        check_page_name(out)
     notes: list[str] = []
     runs = [read_compared_run(folder) for folder in _run_folders(folders, notes)]
     owners = _datasets(runs)
@@ -91,8 +99,8 @@ def compare(
             "Python mixed=True)."
         )
     datasets = _dataset_names(runs, owners)
-    rows, counted = make_rows(runs, datasets)
     n_test = {name: run.n_test for name, run in zip(datasets, runs, strict=True) if run.n_test}
+    rows, counted = make_rows(runs, datasets, n_test)
     comparison = Comparison(
         rows=rows,
         datasets=tuple(dict.fromkeys(datasets)),
@@ -102,10 +110,14 @@ def compare(
         page=Path(out) if out is not None else None,
     )
     if out is not None:
-        from gradnas.report.comparison.page import render_comparison
-
-        write_atomic(out, render_comparison(comparison))
+        write_atomic(out, comparison.to_html())
     return comparison
+
+
+def check_page_name(out: str | os.PathLike[str]) -> None:
+    """Raise ValueError when a page may not be called so."""
+    if Path(out).suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"a comparison is written as .html, got {one_line(Path(out).name)!r}. Choose that ending.")
 
 
 def default_page(folders: Iterable[str | os.PathLike[str]]) -> Path:
@@ -125,18 +137,19 @@ def _run_folders(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[st
         if path.is_file():
             notes.append(f"{one_line(path)} is a file, no run folder: skipped.")
             continue
+        if path.is_dir() and not any((path / name).is_file() for name in RUN_FILES):
+            notes.append(f"{one_line(path)} is no run folder, it has no {' and no '.join(RUN_FILES)}: skipped.")
+            continue
         first = kept.setdefault(path.resolve(), path)
         if first is not path:
             notes.append(f"{one_line(path)} is the folder {one_line(first)} again: counted once.")
     if not kept:
         raise ValueError(
             f"there is nothing to compare: {len(given)} {'path was' if len(given) == 1 else 'paths were'} given, none "
-            "of them a folder. Give run folders, e.g. runs/*."
+            f"of them a run folder. {' '.join([*notes[:_LISTED], ''])}Give folders that gradnas run, search or retrain "
+            "wrote, e.g. runs/*."
         )
     return list(kept.values())
-
-
-# ------------------------------------------------------------------------------------------------------------ refusals
 
 
 def _datasets(runs: Sequence[ComparedRun]) -> list[int]:
@@ -189,7 +202,7 @@ def _budget_differences(runs: Sequence[ComparedRun]) -> list[str]:
 
 
 def _sentences(all_facts: Sequence[Mapping[str, object]], runs: Sequence[ComparedRun]) -> list[str]:
-    """``search.epochs is 6 in runs/a, 50 in runs/b and 2 more.`` for what differs."""
+    """``search.epochs is 6 in runs/a and runs/b; 50 in runs/c.`` for what differs."""
     names = differing(all_facts)
     sentences = []
     for name in names[:_LISTED]:
@@ -199,43 +212,43 @@ def _sentences(all_facts: Sequence[Mapping[str, object]], runs: Sequence[Compare
             if name in facts:
                 folders.setdefault(value_key(facts[name]), []).append(one_line(run.folder))
                 texts[value_key(facts[name])] = value_text(facts[name])
-        values = [f"{texts[key]} in {_some(where)}" for key, where in folders.items()]
-        sentences.append(f"{name.replace('.options.', '.')} is {_some(values, '; ')}.")
+        values = [f"{texts[key]} in {listed(where, _LISTED)}" for key, where in folders.items()]
+        shown = values if len(values) <= _LISTED else [*values[:_LISTED], f"{len(values) - _LISTED} more"]
+        sentences.append(f"{name.replace('.options.', '.')} is {'; '.join(shown)}.")
     if len(names) > _LISTED:
         sentences.append(f"{len(names) - _LISTED} more settings differ.")
     return sentences
 
 
-def _some(items: Sequence[str], joint: str = ", ") -> str:
-    shown = joint.join(items[:_LISTED])
-    return shown if len(items) <= _LISTED else f"{shown} and {len(items) - _LISTED} more"
-
-
-# --------------------------------------------------------------------------------------------------------------- notes
-
-
 def _state_notes(run: ComparedRun) -> list[str]:
     """How far a run is, and how to go on."""
-    folder, quoted = one_line(run.folder), one_line(shlex.quote(str(run.folder)))
+    folder = one_line(run.folder)
+    to_go_on = [run.to_go_on] if run.to_go_on is not None else []
     notes = list(run.problems)
     match run.result.state:
         case State.UNFINISHED:
-            notes.append(f"{folder} is not finished; go on with: gradnas resume {quoted}")
+            notes.append(" ".join([f"{folder} is not finished.", *to_go_on]))
         case State.SEARCH_ONLY:
             notes.append(
                 f"{folder} was searched and not retrained: no accuracy; its parameters and MACs are those of the found "
-                f"network at the size of the search. Test it with: gradnas retrain {quoted}"
+                f"network at the size of the search. {_how_to_test(run)}"
             )
         case State.NO_TEST_SET:
             notes.append(f"{folder} was retrained on a data set without test images: no test accuracy.")
         case State.DAMAGED:
-            notes.append(
-                f"The results of {folder} are missing here. Delete its summary.json and call: gradnas resume {quoted}"
-            )
+            told = [f"The results of {folder} are missing here: delete its summary.json to get them anew."]
+            notes.append(" ".join([*told, *to_go_on]))
         case State.TESTED:
             if run.conf.baseline.samples > 0 and run.retrained and run.baseline is None:
-                notes.append(f"The random baseline of {folder} is not finished; go on with: gradnas resume {quoted}")
+                notes.append(" ".join([f"The random baseline of {folder} is not finished.", *to_go_on]))
     return notes
+
+
+def _how_to_test(run: ComparedRun) -> str:
+    """What retrains a run that was only searched."""
+    if run.conf.data.source is None:
+        return "Its data set was given in Python: test it with gradnas.retrain and that data set."
+    return f"Test it with: gradnas retrain {one_line(shlex.quote(str(run.folder)))}"
 
 
 def _origin_notes(runs: Sequence[ComparedRun]) -> list[str]:
@@ -244,7 +257,7 @@ def _origin_notes(runs: Sequence[ComparedRun]) -> list[str]:
     versions = dict.fromkeys(run.version for run in runs)
     own = metadata.version("gradnas")
     if list(versions) != [own]:
-        made = [f"{v}: {_some([one_line(run.folder) for run in runs if run.version == v])}" for v in versions]
+        made = [f"{v}: {listed([one_line(run.folder) for run in runs if run.version == v], _LISTED)}" for v in versions]
         notes.append(f"Made by gradnas {'; '.join(made)}. This is gradnas {own}; results of versions may differ.")
     machines = dict.fromkeys(run.result.machine or "an unknown machine" for run in runs)
     if len(machines) > 1:

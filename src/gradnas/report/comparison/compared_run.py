@@ -7,12 +7,13 @@ from pathlib import Path, PurePath
 
 from gradnas.arch import CellDesc, CellType, ModelDesc
 from gradnas.config import RunConf, from_yaml
+from gradnas.foundation.plain_text import one_line
 from gradnas.report.comparison.rules import Settings, settings_of
-from gradnas.report.records.plain_text import one_line
 from gradnas.report.records.plain_values import member, names, number, numbers, words
 from gradnas.report.records.run_folder import RunFolder, read_run_folder
+from gradnas.report.records.run_status import how_to_go_on
 
-_FILES = ("config.yaml", "environment.json")  # what every run folder has from its first second on
+RUN_FILES = ("config.yaml", "environment.json")  # what every run folder has from its first second on
 
 
 class State(StrEnum):
@@ -71,6 +72,7 @@ class ComparedRun:
         result: Its own network.
         baseline: Random search at the same budget, where it was trained.
         version: The gradnas that made it.
+        to_go_on: What continues it, as a sentence; None when nothing is missing.
         problems: Sentences about files that could not be read.
     """
 
@@ -82,6 +84,7 @@ class ComparedRun:
     result: Measurement
     baseline: Measurement | None
     version: str
+    to_go_on: str | None
     problems: tuple[str, ...]
 
     @property
@@ -97,7 +100,7 @@ def read_compared_run(folder: Path) -> ComparedRun:
         FileNotFoundError: When there is no such folder, or it is no run.
         ValueError: When its configuration cannot be read: nobody could say what it may be compared with.
     """
-    missing = [name for name in _FILES if not (folder / name).is_file()]
+    missing = [name for name in RUN_FILES if not (folder / name).is_file()]
     if missing and folder.is_dir():
         raise FileNotFoundError(
             f"{one_line(folder)} is not a run folder: it has no {' and no '.join(missing)}. Give folders that gradnas "
@@ -117,6 +120,7 @@ def read_compared_run(folder: Path) -> ComparedRun:
         result=_result(run, conf, folder, State.DAMAGED if damaged else _state(run, conf), machine),
         baseline=_baseline(run, conf, folder, machine),
         version=one_line(run.environment.get("gradnas", "of unknown version")),
+        to_go_on=how_to_go_on(run),
         problems=tuple(one_line(f"{folder}: {problem}") for problem in run.problems),
     )
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from gradnas.report.comparison.rows import Row
-from gradnas.report.comparison.run_statistics import difference
-from gradnas.report.records.quantities import percent, wilson_interval
+from gradnas.report.comparison.rows import Row, rounded_accuracy
+from gradnas.report.comparison.run_statistics import Difference, difference
+from gradnas.report.records.plain_text import listed
+from gradnas.report.records.quantities import percent
+from gradnas.report.records.share_intervals import wilson_interval
 
 _FEW = 5  # runs below which a spread is a rough guess
 _NAMED = 5  # rows that a sentence lists
@@ -12,6 +14,9 @@ _NAMED = 5  # rows that a sentence lists
 
 def conclusions(rows: Sequence[Row], n_test: Mapping[str, int]) -> tuple[str, ...]:
     """Sentences on the rows.
+
+    Two things make an accuracy uncertain: the seed, and which images the test set happens to hold. A difference that
+    the spread over runs does not explain is one on these test images; whether other images would show it is said apart.
 
     Args:
         rows: The rows, the most accurate first within each data set.
@@ -21,49 +26,76 @@ def conclusions(rows: Sequence[Row], n_test: Mapping[str, int]) -> tuple[str, ..
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     for dataset in datasets:
         own = [row for row in rows if row.dataset == dataset and row.accuracy is not None]
-        said = [*_best(own), *_against_random(own), *_test_set(own, n_test.get(dataset))]
+        said = [*_best(own, n_test.get(dataset)), *_against_random(own), *_test_set(own, n_test.get(dataset))]
         sentences += [f"{dataset}: {sentence}" for sentence in said] if len(datasets) > 1 else said
     sentences += _how_many(rows)
     return tuple(sentences)
 
 
-def _best(rows: Sequence[Row]) -> list[str]:
+def _best(rows: Sequence[Row], n_test: int | None) -> list[str]:
     if not rows:
         return ["No run has a test accuracy yet: there is nothing to conclude."]
     if len(rows) == 1:
         return []
-    best, others = rows[0], rows[1:]
-    assert best.accuracy is not None
-    shown: list[str] = []
-    open_ones: list[str] = []
-    unknown: list[str] = []
-    for row in others:
-        assert row.accuracy is not None
-        found = difference(best.accuracy, row.accuracy)
-        (unknown if found.low is None else shown if found.shown else open_ones).append(row.name)
-    lead = f"The highest mean is that of {best.name}, {percent(best.accuracy.mean)}."
+    highest = percent(rows[0].accuracy.mean) if rows[0].accuracy else ""
+    leaders = [row for row in rows if rounded_accuracy(row) == rounded_accuracy(rows[0])]
+    names = _names([row.label for row in leaders])
+    shared = len(leaders) > 1
+    lead = (
+        f"{names} share the highest mean, {highest}." if shared else f"The highest mean is that of {names}, {highest}."
+    )
+    general, here, open_ones, unknown = _sorted_out(leaders, rows[len(leaders) :], n_test)
+    lies = "They lie" if shared else "It lies"
     parts = []
-    if shown:
-        parts.append(f"It lies above {_names(shown)} by more than the spread over runs explains (95 % interval).")
+    if general:
+        parts.append(
+            f"{lies} above {_names(general)} by more than the spread over runs and the choice of test images explain "
+            "(95 %)."
+        )
+    if here:
+        parts.append(
+            f"{lies} above {_names(here)} by more than the spread over runs explains (95 %), but on these test images: "
+            "others may show no difference."
+        )
     if open_ones:
-        parts.append(f"The difference to {_names(open_ones)} may be chance: its 95 % interval includes zero.")
+        parts.append(f"The difference to {_names(open_ones)} may be chance: its 95 % interval over runs includes zero.")
     if unknown:
-        parts.append(f"Against {_names(unknown)} nothing can be said: a single run has no spread.")
+        parts.append(f"Against {_names(unknown)} nothing can be said: the spread over runs is not known.")
     return [" ".join([lead, *parts])]
+
+
+def _sorted_out(leaders: Sequence[Row], others: Sequence[Row], n_test: int | None) -> tuple[list[str], ...]:
+    """Names of the rows that lie below all leaders: on other images as well, on these, perhaps, and nobody knows."""
+    sorts: tuple[list[str], ...] = ([], [], [], [])
+    for row in others:
+        found = [
+            difference(leader.accuracy, row.accuracy, n_test)
+            for leader in leaders
+            if leader.accuracy is not None and row.accuracy is not None
+        ]
+        sorts[max(map(_doubt, found))].append(row.label)
+    return sorts
+
+
+def _doubt(found: Difference) -> int:
+    """0 for a difference that other test images would show, 1 for one on these, 2 for perhaps none, 3 for no idea."""
+    if found.low is None:
+        return 3
+    return 0 if found.general else 1 if found.shown else 2
 
 
 def _against_random(rows: Sequence[Row]) -> list[str]:
     if not any(row.kind == "baseline" for row in rows):
         return ["No run has a random baseline of equal budget, so these numbers cannot say what searching is worth."]
     judged = [(row, row.gain) for row in rows if row.gain is not None]
-    better = [row.name for row, gain in judged if gain.shown and gain.points > 0]
-    worse = [row.name for row, gain in judged if gain.shown and gain.points < 0]
-    rest = [row.name for row, gain in judged if not gain.shown]
     sentences = []
-    if better:
-        sentences.append(f"Better than random search at equal budget: {_names(better)}.")
-    if worse:
-        sentences.append(f"Worse than random search at equal budget: {_names(worse)}.")
+    for word, sign in (("Better", 1), ("Worse", -1)):
+        differ = [(row.label, gain) for row, gain in judged if gain.shown and gain.points * sign > 0]
+        for where, general in (("", True), (" on these test images, perhaps not on others", False)):
+            named = [name for name, gain in differ if gain.general is general]
+            if named:
+                sentences.append(f"{word} than random search at equal budget{where}: {_names(named)}.")
+    rest = [row.label for row, gain in judged if not gain.shown]
     if rest:
         sentences.append(f"Not shown to differ from random search at equal budget: {_names(rest)}.")
     return sentences
@@ -78,7 +110,8 @@ def _test_set(rows: Sequence[Row], n_test: int | None) -> list[str]:
     return [
         f"All accuracies are of the same {n_test:,} test images. That choice alone leaves {percent(accuracy.mean)} "
         f"uncertain between {percent(100 * low)} and {percent(100 * high)} (95 %), and more runs do not narrow it; the "
-        "± of the table is the spread between runs, another thing."
+        "± of the table is the spread between runs, another thing. For a difference it is reckoned as if each row had "
+        "images of its own, which claims too little rather than too much."
     ]
 
 
@@ -98,7 +131,4 @@ def _how_many(rows: Sequence[Row]) -> list[str]:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = list(names[:_NAMED])
-    if len(names) > _NAMED:
-        shown.append(f"{len(names) - _NAMED} more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return listed(names, _NAMED)

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from gradnas.foundation.plain_text import one_line
 from gradnas.report.comparison.pareto_chart import MACS, SEARCH_TIME, pareto_chart
 from gradnas.report.comparison.row_marks import row_marks, swatch
 from gradnas.report.comparison.rules import DEFAULT, differing, value_text
-from gradnas.report.comparison.table import Table, accuracy_text, comparison_table, gain_text
+from gradnas.report.comparison.table import Table, accuracy_text, comparison_table, gain_text, interval_text
 from gradnas.report.drawing.cell_drawing import cell_scene
 from gradnas.report.drawing.palette import COLORS
-from gradnas.report.records.plain_text import one_line
 from gradnas.report.records.quantities import millions, percent, time_text
 from gradnas.report.web_page import drawn, figure, page_template
 
@@ -88,8 +88,13 @@ def _has(row: "Row", name: str) -> bool:
 
 def _gains(rows: "tuple[Row, ...]") -> Table:
     """The difference of each method to random search."""
-    lines = [(row.name, gain_text(row.gain, interval=True)) for row in rows if row.gain is not None]
-    return Table(header=("method", "means (95 % interval)"), rows=tuple(lines), right=(False, False))
+    lines = [
+        (row.name, gain_text(row.gain, interval=True), interval_text(row.gain.wide_low, row.gain.wide_high))
+        for row in rows
+        if row.gain is not None
+    ]
+    header = ("method", "means (95 % interval over runs)", "95 % interval over runs and test images")
+    return Table(header=header, rows=tuple(lines), right=(False, False, False))
 
 
 def _runs(rows: "tuple[Row, ...]") -> Table:

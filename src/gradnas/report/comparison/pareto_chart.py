@@ -12,7 +12,7 @@ from gradnas.report.comparison.rows import Row, rounded_accuracy
 from gradnas.report.comparison.run_statistics import Spread
 from gradnas.report.drawing.label_places import Area, needs_line, place_labels
 from gradnas.report.drawing.line_chart import tick_text, ticks
-from gradnas.report.drawing.scene import Box, Group, Item, Label, Scene, line, shortened, text_width
+from gradnas.report.drawing.scene import Box, Group, Item, Label, Scene, line, text_width
 from gradnas.report.records.quantities import millions, percent, time_text
 
 _WIDTH, _HEIGHT = 580.0, 430.0
@@ -145,10 +145,9 @@ class _Plane:
         right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
         items: list[Item] = [Label(x=12, y=16, text=self.cost.title, size=13, bold=True)]
         items.append(Label(x=12, y=40, text="test accuracy, %", size=11, fill="muted"))
-        words = "Pareto front of the means"
-        start = right - text_width(words, 11)
-        items.append(line((start - 26, 40), (start - 6, 40), stroke="wire", width=2.4))
-        items.append(Label(x=start, y=40, text=words, size=11, fill="muted"))
+        start = 12 + text_width("test accuracy, %", 11) + 24  # at the left: what a phone shows before one scrolls
+        items.append(line((start, 40), (start + 20, 40), stroke="wire", width=2.4))
+        items.append(Label(x=start + 26, y=40, text="Pareto front of the means", size=11, fill="muted"))
         for tick in self.y_ticks:
             y = self.y(tick)
             items.append(line((_LEFT, y), (right, y), stroke="faint", width=1))
@@ -161,7 +160,7 @@ class _Plane:
             items.append(Label(x=x, y=bottom + 14, text=text, size=11, fill="muted", anchor="middle"))
         scale = ", logarithmic" if self.log else ""
         words = f"{self.cost.axis}, {self.unit_name}{scale}"
-        items.append(Label(x=right, y=_HEIGHT - 11, text=words, size=11, fill="muted", anchor="end"))
+        items.append(Label(x=_LEFT, y=_HEIGHT - 11, text=words, size=11, fill="muted"))
         return items
 
 
@@ -241,7 +240,7 @@ def _labels(rows: Sequence[Row], front: Sequence[Row], plane: _Plane, cost: Cost
     """The name beside each mean, from the top downwards; one without room is left to the table and the tooltip."""
     ordered = sorted(rows, key=lambda row: plane.y(_accuracy(row)))
     points = [(plane.x(_mean(cost, row)), plane.y(_accuracy(row))) for row in ordered]
-    texts = [shortened(row.name, _LONGEST_LABEL) for row in ordered]
+    texts = short_labels([row.label for row in ordered])
     singles = [
         (plane.x(value), plane.y(result.accuracy))
         for row in rows
@@ -279,6 +278,25 @@ def _labels(rows: Sequence[Row], front: Sequence[Row], plane: _Plane, cost: Cost
         parts.append(Label(x=place.left, y=(place.top + place.bottom) / 2, text=text, size=_SIZE))
         items.append(Group(items=tuple(parts), kind="name", data=(("name", row.name),), title=row.name))
     return items
+
+
+def short_labels(labels: Sequence[str]) -> list[str]:
+    """The labels with an ellipsis in place of what is too long, where it leaves different ones different.
+
+    That is in the middle, for names of methods begin and settings end with what tells them apart; else further forward
+    or back.
+    """
+    room = _LONGEST_LABEL - 1
+    offered = []
+    for share in (0.5, 0.3, 0.7, 0.1, 0.9):
+        kept = round(share * room)
+        offered.append(
+            [
+                text if len(text) <= _LONGEST_LABEL else f"{text[:kept]}…{text[len(text) - room + kept :]}"
+                for text in labels
+            ]
+        )
+    return max(offered, key=lambda texts: len(set(texts)))  # of equally good ones the first
 
 
 def _around(point: tuple[float, float], radius: float) -> Area:

@@ -7,13 +7,16 @@ from functools import cached_property
 from typing import Literal
 
 from gradnas.costs import pareto_front
+from gradnas.foundation.plain_text import one_line
 from gradnas.report.comparison.compared_run import ComparedRun, Measurement, State
 from gradnas.report.comparison.rules import (
     DEFAULT,
     Role,
     Settings,
     counted,
+    departures,
     distinguishing,
+    importance,
     key_of,
     role_of,
     short_name,
@@ -21,13 +24,13 @@ from gradnas.report.comparison.rules import (
 )
 from gradnas.report.comparison.run_statistics import Difference, Spread, difference, spread
 from gradnas.report.drawing.scene import shortened
-from gradnas.report.records.plain_text import one_line
 
 BASELINE = "random search at equal budget"
 """Name of the row of the random baselines."""
 
 _OF_THE_SEARCH_ALONE = ("strategy.", "search.stabilize.", "search.finalizers")  # random search has none of it
 _LONGEST_NAME = 40
+_MOST_DEPARTURES = 3  # settings that a name holds besides those that tell it from others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class Row:
 
     Args:
         name: What it is called: strategy, and what tells it from other rows.
+        label: A shorter name, for where rows of its own data set stand alone: what tells it from them, no more.
         kind: A method that was searched with, or the random baseline.
         dataset: Name of the data set.
         settings: The settings that all its runs share and that tell rows apart.
@@ -45,6 +49,7 @@ class Row:
     """
 
     name: str
+    label: str
     kind: Literal["method", "baseline"]
     dataset: str
     settings: Settings = field(repr=False)
@@ -113,22 +118,38 @@ class _Group:
         return {name: value for name, value in self.settings.items() if role_of(name) is role}
 
 
-def make_rows(runs: Sequence[ComparedRun], datasets: Sequence[str]) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+def make_rows(
+    runs: Sequence[ComparedRun], datasets: Sequence[str], n_test: Mapping[str, int]
+) -> tuple[tuple[Row, ...], tuple[str, ...]]:
     """The rows, best first within each data set, and notes on runs that were counted once or twice.
 
     Args:
         runs: The runs.
         datasets: Name of the data set of each.
+        n_test: Test images of each data set, where known.
     """
     notes: list[str] = []
     groups = _groups(runs, datasets)
     for group in groups.values():
         _without_copies(group, notes)
+    names = _names(groups)
+    labels: dict[str, str] = {}
+    for dataset in dict.fromkeys(datasets):
+        labels |= _names({key: group for key, group in groups.items() if group.dataset == dataset}, departing=0)
     rows = {
-        key: Row(name=name, kind=g.kind, dataset=g.dataset, settings=g.settings, results=tuple(g.results))
-        for (key, g), name in zip(groups.items(), row_names(list(groups.values())), strict=True)
+        key: Row(
+            name=names[key],
+            label=labels[key],
+            kind=group.kind,
+            dataset=group.dataset,
+            settings=group.settings,
+            results=tuple(group.results),
+        )
+        for key, group in groups.items()
     }
-    judged = [replace(row, gain=_gain(row, groups[key], rows, groups)) for key, row in rows.items()]
+    judged = [
+        replace(row, gain=_gain(row, groups[key], rows, groups, n_test.get(row.dataset))) for key, row in rows.items()
+    ]
     marked: list[Row] = []
     for dataset in dict.fromkeys(datasets):
         own = [row for row in judged if row.dataset == dataset]
@@ -136,6 +157,10 @@ def make_rows(runs: Sequence[ComparedRun], datasets: Sequence[str]) -> tuple[tup
         front = pareto_front([front_point(row) for row in own])
         marked += [replace(row, on_front=index in front) for index, row in enumerate(own)]
     return tuple(marked), tuple(notes)
+
+
+def _names(groups: Mapping[str, _Group], departing: int = _MOST_DEPARTURES) -> dict[str, str]:
+    return dict(zip(groups, row_names(list(groups.values()), departing), strict=True))
 
 
 def front_point(row: Row) -> tuple[float | None, float | None]:
@@ -239,15 +264,23 @@ def _without_copies(group: _Group, notes: list[str]) -> None:
             )
 
 
-def row_names(groups: Sequence[_Group]) -> list[str]:
-    """A name for each: the strategy; data set and budget where they are mixed; what tells equal strategies apart."""
+def row_names(groups: Sequence[_Group], departing: int) -> list[str]:
+    """A name for each: the strategy; data set and budget where they are mixed; what tells equal strategies apart.
+
+    Runs of epochs that were cut short must not look like whole ones because their number of epochs tells them apart,
+    too: so many settings as ``departing`` are added that are not at their default and differ from another row of the
+    strategy.
+    """
     several = len({group.dataset for group in groups}) > 1
     budget = distinguishing([group.part(Role.BUDGET) for group in groups])
     chosen: list[list[str]] = []
     for group in groups:
         like = [other for other in groups if _alike(group, other, budget)]
         extra = [{**other.part(Role.METHOD), **other.part(Role.BASELINE)} for other in like]
-        chosen.append([*distinguishing(extra), *budget])
+        needed = [*distinguishing(extra), *budget]
+        same = [other.settings for other in groups if other.base == group.base]
+        unusual = [name for name in departures(group.settings, same) if name not in needed]
+        chosen.append(sorted([*needed, *unusual[:departing]], key=importance))
     plain: list[str] = []
     for group, settings in zip(groups, chosen, strict=True):
         parts = [
@@ -268,7 +301,9 @@ def _alike(group: _Group, other: _Group, budget: Sequence[str]) -> bool:
     ) == key_of({name: other.settings.get(name) for name in budget})
 
 
-def _gain(row: Row, group: _Group, rows: Mapping[str, Row], groups: Mapping[str, _Group]) -> Difference | None:
+def _gain(
+    row: Row, group: _Group, rows: Mapping[str, Row], groups: Mapping[str, _Group], n_test: int | None
+) -> Difference | None:
     """The difference to the random search that its runs brought, else to the only one at its budget."""
     if row.kind == "baseline" or row.accuracy is None:
         return None
@@ -276,4 +311,4 @@ def _gain(row: Row, group: _Group, rows: Mapping[str, Row], groups: Mapping[str,
     offered = [key for key in like if groups[key].kind == "baseline"]
     keys = [key for key in offered if key in group.baselines] or offered
     base = rows[keys[0]].accuracy if len(keys) == 1 else None
-    return difference(row.accuracy, base) if base is not None else None
+    return difference(row.accuracy, base, n_test) if base is not None else None

@@ -14,15 +14,16 @@ The one place of the rule:
 """
 
 import dataclasses
+import functools
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 
-from gradnas.config import SPACES, STRATEGIES, RunConf
+from gradnas.config import SPACES, STRATEGIES, ComponentConf, RunConf
+from gradnas.foundation.plain_text import one_line
 from gradnas.report.drawing.scene import shortened
-from gradnas.report.records.plain_text import one_line
 
 _LONGEST_VALUE = 28  # characters of a value in a name
 
@@ -182,18 +183,53 @@ def differing(all_settings: Sequence[Settings]) -> list[str]:
     return [name for name in names if len(values(name)) > 1]
 
 
+def importance(setting: str) -> int:
+    """Where a setting stands in the name of a row, the smaller the earlier: what searches, where, and all the rest."""
+    places = (("strategy.", "search.finalizers", "search.stabilize."), ("space.",), ("",))
+    return next(rank for rank, starts in enumerate(places) if setting.startswith(starts))
+
+
 def distinguishing(all_settings: Sequence[Settings]) -> list[str]:
-    """Few settings that tell apart all that differ: again and again the one that tells most of them apart."""
+    """Few settings that tell apart all that differ, the most important ones first.
+
+    Of equal importance, again and again the one that tells most of them apart.
+    """
     offered = differing(all_settings)
     chosen: list[str] = []
 
     def groups(names: Sequence[str]) -> int:
         return len({tuple(value_key(s.get(name, DEFAULT)) for name in names) for s in all_settings})
 
-    while offered:
-        best = max(offered, key=lambda name: groups([*chosen, name]))  # of equally good ones the first
-        if groups([*chosen, best]) == groups(chosen):
-            break
-        chosen.append(best)
-        offered.remove(best)
+    for rank in sorted({importance(name) for name in offered}):
+        left = [name for name in offered if importance(name) == rank]
+        while left:
+            best = max(left, key=lambda name: groups([*chosen, name]))  # of equally good ones the first
+            if groups([*chosen, best]) == groups(chosen):
+                break
+            chosen.append(best)
+            left.remove(best)
     return chosen
+
+
+def departures(settings: Settings, others: Sequence[Settings]) -> list[str]:
+    """The settings that differ from one of the others and are not at their default, the most important first.
+
+    What such a setting does, such as to cut every epoch short, may matter more than what tells the two apart already.
+    Of equal importance, one that another row leaves at its default comes first.
+    """
+    default = _defaults(str(settings.get("space.name", "")), str(settings.get("strategy.name", "")))
+    unlike = set(differing([settings, *others]))
+    found = [n for n in settings if n in unlike and n in default and value_key(settings[n]) != value_key(default[n])]
+
+    def left_alone(name: str) -> bool:
+        return any(name in other and value_key(other[name]) == value_key(default[name]) for other in others)
+
+    return sorted(found, key=lambda name: (importance(name), not left_alone(name)))
+
+
+@functools.lru_cache(maxsize=64)
+def _defaults(space: str, strategy: str) -> Settings:
+    """All settings at their defaults; those of a component that the library does not know have none."""
+    conf = RunConf(space=ComponentConf(name=space), strategy=ComponentConf(name=strategy))
+    components = ("space.name", "strategy.name")
+    return {name: value for name, value in settings_of(conf).items() if name not in components}

@@ -93,9 +93,13 @@ def gain_text(gain: Difference | None, *, interval: bool = False) -> str:
     if gain is None:
         return NONE
     text = _signed(gain.points)
-    if interval and gain.low is not None and gain.high is not None:
-        text += f" ({_signed(gain.low)} to {_signed(gain.high)})"
-    return text
+    ends = interval_text(gain.low, gain.high) if interval else NONE
+    return text if ends == NONE else f"{text} ({ends})"
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """``−0.20 to +0.90``, in points."""
+    return NONE if low is None or high is None else f"{_signed(low)} to {_signed(high)}"
 
 
 def _signed(points: float) -> str:
@@ -106,8 +110,13 @@ def count_text(count: Spread | None) -> str:
     """The mean in millions, and the range when the runs differ."""
     if count is None:
         return NONE
-    low, high = millions(count.low).removesuffix(" M"), millions(count.high).removesuffix(" M")
-    return millions(count.mean) + (f" ({low}–{high})" if low != high else "")
+    mean, low, high = millions(count.mean), millions(count.low), millions(count.high)
+    if low == high:
+        return mean
+    unit = "".join(mean.partition(" ")[1:])  # said once where all three have it
+    if low.endswith(unit) and high.endswith(unit):
+        low, high = low.removesuffix(unit), high.removesuffix(unit)
+    return f"{mean} ({low}–{high})"
 
 
 def duration_text(time_s: Spread | None) -> str:

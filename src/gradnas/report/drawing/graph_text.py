@@ -137,9 +137,6 @@ def to_dot(desc: ModelDesc, *, what: What = "all") -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-# ---------------------------------------------------------------------------------------------------------- the graph
-
-
 def _parts(desc: ModelDesc, what: str) -> list[_Part]:
     check_what(what)
     cells = [] if what == "network" else [_cell(cell, title) for title, cell in distinct_cells(desc)]
@@ -209,9 +206,6 @@ def _network(desc: ModelDesc) -> _Part:
 
 def _filled(*lines: str) -> tuple[str, ...]:
     return tuple(text for text in lines if text)
-
-
-# ------------------------------------------------------------------------------------------------------------- escapes
 
 
 def _mermaid_point(point: _Point) -> str:

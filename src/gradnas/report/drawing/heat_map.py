@@ -1,95 +1,119 @@
-"""A table of numbers as colored squares."""
+"""A square table of counts by two sorts of the same names, as colored squares."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
-from gradnas.report.drawing.scene import Box, Group, Item, Label, Scene, shortened, text_width
+from gradnas.report.drawing.scene import Box, Group, Item, Label, Scene, line, shortened, text_width
+from gradnas.report.drawing.shades import Bar, ground, shades
 
 _LONGEST_NAME = 18
 _HEAD = 34.0
 _MARGIN = 12.0
-_MOST_NAMED = 40  # columns up to which names and tooltips are worth their room
+_AXIS = 20.0  # for the name of an axis
+_EVERY = 5  # of the names of a large table, one in so many is written
 
 DARK_ENOUGH = 0.55
 """Share of the full color from which white letters read better."""
 
 
 def heat_map(
-    row_names: Sequence[str],
-    column_names: Sequence[str],
+    names: Sequence[str],
     shares: Sequence[Sequence[float]],
     texts: Sequence[Sequence[str]],
     *,
     title: str,
-    marked: Collection[tuple[int, int]] = (),
-    cell: tuple[float, float] = (46.0, 22.0),
+    axes: tuple[str, str],
+    cell: tuple[float, float],
+    dense: bool = False,
 ) -> Scene:
-    """A heat map with the number in each square.
+    """A heat map with the text in each square.
 
     Args:
-        row_names: Names left of the rows.
-        column_names: Names above the columns.
-        shares: Strength of each square's color, 0 to 1, one row per name; others are clipped, NaN is empty.
+        names: Names of the rows and of the columns.
+        shares: Strength of each square's color, 0 to 1, one row per name; others are clipped.
         texts: What stands in each square.
         title: Heading.
-        marked: (row, column) of squares to frame.
+        axes: What rows and columns are.
         cell: Width and height of a square, in pixels.
+        dense: Squares touch, hold no texts, and of the names every fifth is written, so that a hundred have room.
     """
-    named = len(column_names) <= _MOST_NAMED
-    rows = [shortened(name, _LONGEST_NAME) for name in row_names]
-    columns = [shortened(name, _LONGEST_NAME) for name in column_names]
-    left = _MARGIN + (max((text_width(name, 11) for name in rows), default=0) + 8 if named else 0)
-    slant = max((text_width(name, 11) for name in columns), default=0) * math.sqrt(0.5) if named else 0.0
-    top = _HEAD + slant + (10 if named else 0)
-    width = left + len(columns) * cell[0] + max(_MARGIN, slant - cell[0] / 2 + 10)
-    width = max(width, text_width(title, 13) + 2 * _MARGIN)
-    height = top + len(rows) * cell[1] + _MARGIN
-    items: list[Item] = [Box(x=0, y=0, width=width, height=height, fill="paper")]
-    items.append(Label(x=_MARGIN, y=16, text=title, size=13, bold=True))
-    if named:
+    named = range(0, len(names), _EVERY if dense else 1)
+    short = [shortened(name, _LONGEST_NAME) for name in names]
+    longest = max((text_width(short[k], 11) for k in named), default=0.0)
+    slant = longest * math.sqrt(0.5)
+    left, top = _MARGIN + _AXIS + longest + 10, _HEAD + _AXIS + slant + 12
+    plot = (len(names) * cell[0], len(names) * cell[1])
+    width = max(
+        left + plot[0] + max(_MARGIN, slant - cell[0] / 2 + 10),
+        text_width(title, 13) + 2 * _MARGIN,
+        left + text_width(axes[1], 11) + _MARGIN,
+    )
+    height = max(top + plot[1], top + plot[1] / 2 + text_width(axes[0], 11) / 2) + _MARGIN
+    items: list[Item] = [
+        Box(x=0, y=0, width=width, height=height, fill="paper"),
+        Label(x=_MARGIN, y=16, text=title, size=13, bold=True),
+        Label(x=left, y=_HEAD + 6, text=axes[1], size=11, fill="muted"),
+        Label(x=_MARGIN + 6, y=top + plot[1] / 2, text=axes[0], size=11, fill="muted", anchor="middle", rotation=-90),
+    ]
+    for k in named:
+        x, y = left + (k + 0.5) * cell[0], top + (k + 0.5) * cell[1]
+        items.append(Label(x=x, y=top - 9, text=short[k], size=11, rotation=-45))
+        items.append(Label(x=left - 8, y=y, text=short[k], size=11, anchor="end"))
+    if dense:
         items += [
-            Label(x=left + (c + 0.5) * cell[0], y=top - 8, text=name, size=11, rotation=-45)
-            for c, name in enumerate(columns)
+            line((left + (k + 0.5) * cell[0], top - 5), (left + (k + 0.5) * cell[0], top - 1), stroke="wire", width=1)
+            for k in named
         ]
         items += [
-            Label(x=left - 7, y=top + (r + 0.5) * cell[1], text=name, size=11, anchor="end")
-            for r, name in enumerate(rows)
+            line((left - 5, top + (k + 0.5) * cell[1]), (left - 1, top + (k + 0.5) * cell[1]), stroke="wire", width=1)
+            for k in named
         ]
-    frames: list[Item] = []
-    for r, row_name in enumerate(row_names):
-        for c, column_name in enumerate(column_names):
-            share = shares[r][c]
-            share = min(1.0, max(0.0, share)) if math.isfinite(share) else 0.0
-            if not named and share == 0:
-                continue  # keeps the page of a hundred classes small
+        items += _field(shares, left, top, cell)
+    else:
+        items += _squares(names, shares, texts, left, top, cell)
+    return Scene(width=width, height=height, items=tuple(items), title=title)
+
+
+def _field(shares: Sequence[Sequence[float]], left: float, top: float, cell: tuple[float, float]) -> list[Item]:
+    """All squares as few paths in a frame."""
+    size = len(shares)
+    bars: list[Bar] = [
+        (left + c * cell[0], top + (r + 0.5) * cell[1], cell[0], share)
+        for r, row in enumerate(shares)
+        for c, share in enumerate(row)
+    ]
+    frame = Box(x=left - 0.5, y=top - 0.5, width=size * cell[0] + 1, height=size * cell[1] + 1, stroke="wire", line=1.0)
+    return [ground(bars, cell[1]), shades(bars, cell[1]), frame]
+
+
+def _squares(
+    names: Sequence[str],
+    shares: Sequence[Sequence[float]],
+    texts: Sequence[Sequence[str]],
+    left: float,
+    top: float,
+    cell: tuple[float, float],
+) -> list[Item]:
+    """A group of class ``square`` for each."""
+    items: list[Item] = []
+    for r, row_name in enumerate(names):
+        for c, column_name in enumerate(names):
+            share = min(1.0, max(0.0, shares[r][c]))
             x, y = left + c * cell[0], top + r * cell[1]
-            square: list[Item] = [
-                Box(
-                    x=x + 0.5,
-                    y=y + 0.5,
-                    width=cell[0] - 1,
-                    height=cell[1] - 1,
-                    radius=min(3, cell[0] / 6),
-                    fill="other",
-                ),
-                Box(
-                    x=x + 0.5,
-                    y=y + 0.5,
-                    width=cell[0] - 1,
-                    height=cell[1] - 1,
-                    radius=min(3, cell[0] / 6),
-                    fill="heat",
-                    opacity=round(share, 3),
-                ),
-            ]
-            if named:
+            empty = Box(
+                x=x + 0.5,
+                y=y + 0.5,
+                width=cell[0] - 1,
+                height=cell[1] - 1,
+                radius=min(3, cell[0] / 6),
+                fill="other",
+            )
+            square: list[Item] = [empty, replace(empty, fill="heat", opacity=round(share, 3))]
+            if texts[r][c]:
                 color = "on-heat" if share >= DARK_ENOUGH else "ink"
                 middle = (x + cell[0] / 2, y + cell[1] / 2)
                 square.append(Label(x=middle[0], y=middle[1], text=texts[r][c], size=10.5, anchor="middle", fill=color))
-            tooltip = f"{row_name}, {column_name}: {texts[r][c]}" if named else ""
+            tooltip = f"{row_name}, {column_name}: {texts[r][c]}"
             items.append(Group(items=tuple(square), kind="square", title=tooltip))
-            if (r, c) in marked:
-                frames.append(
-                    Box(x=x + 1, y=y + 1, width=cell[0] - 2, height=cell[1] - 2, radius=3, stroke="mark", line=2.4)
-                )
-    return Scene(width=width, height=height, items=(*items, *frames), title=title)
+    return items

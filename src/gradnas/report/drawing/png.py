@@ -64,7 +64,7 @@ def _paint(axes: "Axes", item: Box | Label | Path, order: int, zoom: float) -> N
             zorder=order,
         )
         return
-    if isinstance(item, Box) and item.fill:
+    if item.fill:
         fill = to_rgba(COLORS[item.fill][0], item.opacity)
     codes: list[int] = []
     vertices: list[tuple[float, float]] = []
@@ -81,10 +81,10 @@ def _paint(axes: "Axes", item: Box | Label | Path, order: int, zoom: float) -> N
         PathPatch(
             Outline(vertices, codes),
             facecolor=fill,
-            edgecolor=COLORS[item.stroke][0] if item.stroke else "none",
+            edgecolor=to_rgba(COLORS[item.stroke][0], 1.0 if item.fill else item.opacity) if item.stroke else "none",
             linewidth=item.line * points if item.stroke else 0,
             linestyle=(0, (5 / item.line, 4 / item.line)) if item.dashed else "solid",
-            capstyle="round",
+            capstyle="butt" if isinstance(item, Path) and item.ends == "butt" else "round",
             zorder=order,
         )
     )

@@ -47,13 +47,15 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True)
 class Path:
-    """A line of ``stroke``, or an area of ``fill``."""
+    """A line of ``stroke``, or an area of ``fill``. ``ends`` are those of the line; butt ones stop at its points."""
 
     commands: tuple[Command, ...]
     stroke: str | None = None
     fill: str | None = None
+    opacity: float = 1.0
     line: float = 1.5
     dashed: bool = False
+    ends: Literal["round", "butt"] = "round"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,11 @@ class Scene:
     height: float
     items: tuple[Item, ...] = field(repr=False)
     title: str
+
+    @property
+    def heading(self) -> str:
+        """The title up to its first colon: what the drawing is called."""
+        return self.title.partition(":")[0]
 
     def leaves(self) -> Iterator[Box | Label | Path]:
         """Everything to paint, in order, groups opened."""

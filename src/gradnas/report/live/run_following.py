@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gradnas.report.live.live_view import Look, ending, epoch_line, frame
+from gradnas.report.live.live_view import frame
+from gradnas.report.live.look import Look
+from gradnas.report.live.run_lines import Lines
 from gradnas.report.records.run_folder import FILES, RunFolder, read_run_folder
-
-LOGS = ("metrics.jsonl", "alphas.jsonl")
-_LATE_S = 10.0  # how long a line of one log may lag behind that of the other
 
 
 class Follower:
@@ -95,42 +94,6 @@ def _follow_in_lines(follower: Follower, every_s: float, once: bool, sleep: Call
         if look.finished or once:
             return
         sleep(every_s)
-
-
-class Lines:
-    """A run as plain lines: each epoch once, and what else a reader must know when it becomes true."""
-
-    def __init__(self) -> None:
-        self._told: set[tuple[str, int, bool]] = set()
-        self._waiting: str | None = None
-        self._warned = False
-
-    def new(self, look: Look) -> list[str]:
-        """The lines that this look adds."""
-        lines = []
-        records = look.run.metrics if look.run is not None else ()
-        for i, record in enumerate(records):
-            key = (record.phase, record.epoch, ("train", "loss") in record.values)
-            if key in self._told or (i == len(records) - 1 and _is_early(look)):
-                continue
-            self._told.add(key)
-            assert look.run is not None
-            lines.append(epoch_line(look.run, record))
-        waiting, warning = look.waits_for(), look.warning()
-        if waiting is not None and waiting != self._waiting:
-            lines.append(waiting)
-        if warning is not None and not self._warned:
-            lines.append(warning)
-        self._waiting, self._warned = waiting, warning is not None
-        return [*lines, *ending(look)]
-
-
-def _is_early(look: Look) -> bool:
-    """Whether the last epoch is in one log and not yet in the other, which is written next."""
-    run = look.run
-    if run is None or look.finished or look.silent_s > _LATE_S or run.metrics[-1].phase != "search":
-        return False
-    return (run.mixtures[-1].epoch if run.mixtures else -1) < run.metrics[-1].epoch
 
 
 def _stat(path: Path) -> os.stat_result | None:

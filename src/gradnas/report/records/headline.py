@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gradnas.report.records.plain_values import member, number, numbers, words
-from gradnas.report.records.quantities import millions, percent, time_text, wilson_interval
+from gradnas.report.records.quantities import millions, milliseconds, percent, time_text
 from gradnas.report.records.run_folder import RunFolder
+from gradnas.report.records.share_intervals import difference_interval, wilson_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,8 @@ def headline(run: RunFolder) -> tuple[Figure, ...]:
     if baseline is not None:
         note = "a random architecture, same budget"
         if accuracy is not None:
-            note += f"; the search gained {percent(accuracy - baseline, signed=True)} points"
+            side = "below" if accuracy < baseline else "above"
+            note += f"; the found network is {abs(accuracy - baseline):.2f} points {side} random"
         figures.append(Figure(name="Random baseline", value=percent(baseline), note=note))
     params, macs = number(summary.get("params")), number(summary.get("macs"))
     if params is not None:
@@ -74,19 +76,42 @@ def honest_sentences(run: RunFolder) -> tuple[str, ...]:
         f"One run{f', seed {seed}' if seed is not None else ''}: the interval covers the choice of test images, not "
         "the spread between seeds."
     ]
-    interval = _interval(summary)
     if baseline is None:
         sentences.append(
             "No random baseline of equal budget was trained, so this page cannot say what the search itself is worth."
         )
-    elif interval is not None and interval[0] <= baseline <= interval[1]:
-        sentences.append(
-            "The random baseline lies inside the interval: this run does not show that the search found more than "
-            "chance would."
-        )
-    elif baseline > accuracy:
-        sentences.append("The random baseline is better than the found network: this search did not pay.")
+    else:
+        sentences.append(_worth(accuracy, baseline, _tested(summary)))
     return tuple(sentences)
+
+
+def _worth(accuracy: float, baseline: float, n_test: int | None) -> str:
+    """What the test accuracies of the found and of the random network, in percent, say of the search."""
+    if n_test is None or not (0 <= accuracy <= 100 and 0 <= baseline <= 100):
+        return "Without the number of test images nobody can say whether the random baseline differs by more than luck."
+    points = accuracy - baseline
+    low, high = (100 * end for end in difference_interval(accuracy / 100, baseline / 100, n_test, n_test))
+    interval = f"95 % interval of the difference {low:+.2f} to {high:+.2f} points"
+    if low > 0:
+        return (
+            f"The found network is {points:.2f} points better than the random baseline, more than the choice of test "
+            f"images explains ({interval})."
+        )
+    if high < 0:
+        return (
+            f"The found network is {-points:.2f} points worse than the random baseline, more than the choice of test "
+            f"images explains ({interval}): this search did not pay."
+        )
+    return (
+        f"The found network is not shown to differ from the random baseline: the choice of test images alone may "
+        f"explain {points:+.2f} points ({interval})."
+    )
+
+
+def _tested(summary: Mapping[str, object]) -> int | None:
+    """How many images the networks were tested on; None where that is not known."""
+    n_test = number(summary.get("n_test"))
+    return int(n_test) if n_test is not None and n_test >= 1 else None
 
 
 def _interval(summary: Mapping[str, object]) -> tuple[float, float] | None:
@@ -94,10 +119,10 @@ def _interval(summary: Mapping[str, object]) -> tuple[float, float] | None:
     stored = numbers(summary.get("test_accuracy_ci95"))
     if stored is not None and len(stored) == 2:
         return stored[0], stored[1]
-    accuracy, n_test = number(summary.get("test_accuracy")), number(summary.get("n_test"))
-    if accuracy is None or n_test is None or n_test < 1 or not 0 <= accuracy <= 100:
+    accuracy, n_test = number(summary.get("test_accuracy")), _tested(summary)
+    if accuracy is None or n_test is None or not 0 <= accuracy <= 100:
         return None
-    low, high = wilson_interval(accuracy / 100, int(n_test))
+    low, high = wilson_interval(accuracy / 100, n_test)
     return 100 * low, 100 * high
 
 
@@ -110,10 +135,14 @@ def _latency(stored: object) -> Figure | None:
     device, threads = words(member(stored, "device")), number(member(stored, "threads"))
     notes = ["one image" if batch == 1 else f"{batch:g} images" if batch is not None else ""]
     notes += [f"median of {runs:g} passes" if runs is not None else ""]
-    notes += [f"half of them between {low:.3g} and {high:.3g} ms" if low is not None and high is not None else ""]
+    notes += [
+        f"half of them between {milliseconds(low)} and {milliseconds(high)}"
+        if low is not None and high is not None
+        else ""
+    ]
     count = "" if threads is None or device != "cpu" else f", {threads:g} thread{'' if threads == 1 else 's'}"
     notes += [f"{device}{count}" if device else ""]
-    return Figure(name="Latency", value=f"{median:.3g} ms", note="; ".join(note for note in notes if note))
+    return Figure(name="Latency", value=milliseconds(median), note="; ".join(note for note in notes if note))
 
 
 def _hardware(run: RunFolder) -> str:

@@ -1,16 +1,7 @@
-"""Texts of strangers as one line that neither a terminal nor a table minds."""
+"""Texts as columns of a table in a terminal, and names as part of a sentence."""
 
 import unicodedata
 from collections.abc import Sequence
-
-
-def one_line(text: object) -> str:
-    """The text on one line, with � for control characters.
-
-    Among those are the ones that color or erase a terminal's lines, and the marks that turn the reading direction.
-    """
-    spaced = " ".join(str(text).split())
-    return "".join("�" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") else c for c in spaced)
 
 
 def columns_of(text: str) -> int:
@@ -18,6 +9,14 @@ def columns_of(text: str) -> int:
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1 for c in text
     )
+
+
+def listed(names: Sequence[str], most: int | None = None) -> str:
+    """``a, b and c``; of more names than ``most``, which is 1 or larger, only those: ``a, b and 2 more``."""
+    shown = list(names[:most])
+    if len(shown) < len(names):
+        shown.append(f"{len(names) - len(shown)} more")
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else "".join(shown)
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:

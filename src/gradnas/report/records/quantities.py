@@ -1,7 +1,5 @@
 """Numbers with their units, as a reader wants them."""
 
-import math
-
 
 def time_text(time_s: float) -> str:
     """Seconds as ``48.2 s``, ``12 min 05 s``, ``3 h 07 min`` or ``2 d 4 h``."""
@@ -17,25 +15,22 @@ def time_text(time_s: float) -> str:
     return f"{days} d {hours} h"
 
 
+def milliseconds(time_ms: float) -> str:
+    """A short time with three significant digits: ``1.23 ms``; a long one as :func:`time_text` has it."""
+    return f"{time_ms:.3g} ms" if time_ms < 999.5 else time_text(time_ms / 1000)
+
+
 def millions(count: float) -> str:
-    """A count in millions with three significant digits: ``3.30 M``."""
+    """A count in millions: ``3.30 M``; below 0.1 M in thousands: ``14.3 k``; below 1000 as it is."""
+    if count < 1e3:
+        return f"{count:.0f}"
+    if count < 1e5:
+        return f"{f'{count / 1e3:#.3g}'.rstrip('.')} k"  # the sign keeps zeros at the end, and a point after 100
     value = count / 1e6
-    decimals = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 0.1 else 4
+    decimals = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:.{decimals}f} M"
 
 
 def percent(value: float, *, signed: bool = False) -> str:
     """Two decimals: ``97.24 %``."""
     return f"{value:+.2f}" if signed else f"{value:.2f} %"
-
-
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share seen in ``count`` independent trials, both from 0 to 1.
-
-    Source: Wilson, JASA 22 (1927). Deviations: none.
-    """
-    z = 1.959964
-    denominator = 1 + z * z / count
-    center = (share + z * z / (2 * count)) / denominator
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / denominator
-    return max(0.0, center - half), min(1.0, center + half)

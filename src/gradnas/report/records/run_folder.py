@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradnas.arch import ModelDesc
+from gradnas.report.records.plain_values import number
 from gradnas.report.records.run_log import EpochRecord, MixtureRecord, read_metrics, read_mixtures
 
 FILES = (
@@ -29,7 +30,7 @@ class RunFolder:
         name: Name of the folder.
         path: The folder as it was given.
         config: Text of ``config.yaml``.
-        settings: Its values, not checked; empty for a text that is no YAML mapping.
+        settings: Its values; empty for a text that is no YAML mapping, or does not say how much is to be run.
         environment: ``environment.json``, values as text.
         metrics: ``metrics.jsonl``.
         mixtures: ``alphas.jsonl``.
@@ -75,7 +76,7 @@ def read_run_folder(folder: Path) -> RunFolder:
         name=folder.resolve().name,
         path=folder,
         config=config,
-        settings=_settings(config),
+        settings=_settings(config, problems),
         environment={
             key: value if isinstance(value, str) else json.dumps(value)
             for key, value in environment.items()
@@ -95,14 +96,31 @@ def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
-def _settings(config: str | None) -> dict[str, object]:
+def _settings(config: str | None, problems: list[str]) -> dict[str, object]:
     from gradnas.config.yaml_dialect import load_yaml
 
+    if config is None:
+        return {}
     try:
-        values = load_yaml(config) if config is not None else None
-    except ValueError:
-        return {}  # any text is a configuration worth showing
-    return values if isinstance(values, dict) else {}
+        values = load_yaml(config)
+        damage = _damage(values)
+    except ValueError as error:
+        values, damage = {}, str(error)
+    if damage is None:
+        return dict(values)
+    problems.append(f"config.yaml cannot be read: {damage.removesuffix('.')}. What the run was asked for is not known.")
+    return {}
+
+
+def _damage(values: object) -> str | None:
+    """Why these are no settings of a run; None when they are. Only what says how much is to be run is looked at."""
+    if not isinstance(values, Mapping) or not values:
+        return "it holds no settings"
+    for part, amount in (("search", "epochs"), ("retrain", "epochs"), ("baseline", "samples")):
+        settings = values.get(part, {})
+        if not isinstance(settings, Mapping) or number(settings.get(amount, 0)) is None:
+            return f"{part}.{amount} is no number"
+    return None
 
 
 def _json_object(path: Path, problems: list[str]) -> dict[str, object]:

@@ -25,6 +25,11 @@ class EpochRecord:
     lr: float | None
     time_s: float | None
 
+    @property
+    def is_epoch(self) -> bool:
+        """False for a closing record, which holds the test result only and has the number of the next epoch."""
+        return not self.values or any(split != "test" for split, _ in self.values)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellMixture:

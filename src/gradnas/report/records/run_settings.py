@@ -145,11 +145,20 @@ def _remedies(stabilize: object) -> str:
     for key, text in (
         ("perturb", "weights trained at mixtures with {} noise"),
         ("eigenvalue", "Hessian eigenvalue watched: {}"),
-        ("skip_limit", "skips limited: {}"),
+        ("skip_limit", f"skips limited{_skip_limit(stabilize)}: {{}}"),
     ):
         value = words(member(stabilize, key))
         said += [text.format(value)] if value and value != "none" else []
     return ", ".join(said)
+
+
+def _skip_limit(stabilize: object) -> str:
+    """How many skips may be, and from when on, as far as that is known."""
+    most, earliest = number(member(stabilize, "max_skips")), number(member(stabilize, "skip_limit_from"))
+    text = f" to {most:g} in the regular cell" if most is not None else ""
+    if earliest is not None:
+        text += f" once the architecture has learnt for {earliest:g} epoch{'' if earliest == 1 else 's'}"
+    return text
 
 
 def _short_numbers(value: object) -> str:

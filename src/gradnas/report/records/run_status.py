@@ -1,42 +1,61 @@
 """What of a run is there, what is missing, and how to go on."""
 
 import shlex
+from dataclasses import dataclass
 
+from gradnas.foundation.plain_text import one_line
+from gradnas.report.records.plain_text import listed
 from gradnas.report.records.plain_values import member, number, words
 from gradnas.report.records.run_folder import RunFolder
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A part of a run that its configuration asks for; ``epochs`` is None where it is not counted in epochs."""
+
+    name: str
+    phase: str
+    epochs: float | None
+    done: bool
+
+
 def unfinished(run: RunFolder) -> tuple[str, ...]:
-    """Sentences on a run that has not done all its configuration asks for; none for one that has, or has none."""
-    if not run.settings:
+    """Sentences on a run that has not done all its configuration asks for; none for one that has.
+
+    A run without a configuration says nothing of what is missing; one whose configuration is damaged is never taken for
+    finished.
+    """
+    on = how_to_go_on(run)
+    if on is None:
         return ()
-    summary, settings = run.summary, run.settings
-    wanted = [
-        ("search", "search", _epochs(run, "search"), run.found is not None),
-        ("retraining", "retrain", _epochs(run, "retrain"), number(summary.get("retrain_seconds")) is not None),
-        ("random baseline", "baseline", None, _baseline_done(run)),
-    ]
-    asked = {
-        "retraining": bool(_epochs(run, "retrain")),
-        "random baseline": bool(number(member(member(settings, "baseline"), "samples"))),
-    }
-    parts = [part for part in wanted if asked.get(part[0], True)]
-    missing = [part for part in parts if not part[3]]
+    parts = _parts(run)
+    if not parts:
+        return ("Whether this run is finished is not known.", on)
+    done = [part.name for part in parts if part.done]
+    missing = [part for part in parts if not part.done]
+    sentences = [f"This run is not finished. Done: the {listed(done)}." if done else "This run is not finished."]
+    first, *later = missing
+    sentences.append(f"The {first.name} {_progress(run, first)}.")
+    sentences += [f"After it comes the {listed([part.name for part in later])}."] if later else []
+    return (*sentences, on)
+
+
+def how_to_go_on(run: RunFolder) -> str | None:
+    """What continues an unfinished run, as a sentence with the command, or why no command can.
+
+    None for a finished run, and for one without a configuration, of which nothing is known to be missing.
+    """
+    parts = _parts(run)
+    if not parts and run.config is not None:
+        return "Its config.yaml cannot be read: put the right one back before going on."
+    missing = [part for part in parts if not part.done]
     if not missing:
-        return ()
-    done = [name for name, _, _, finished in parts if finished]
-    sentences = [f"This run is not finished. Done: the {_and(done)}." if done else "This run is not finished."]
-    name, phase, planned, _ = missing[0]
-    ran = len({(record.phase, record.epoch) for record in run.metrics if record.phase.startswith(phase)})
-    begun = f"has run {ran} of {planned:g} epochs" if planned else "has begun"
-    sentences.append(f"The {name} {begun if ran else 'has not begun'}.")
-    later = [name for name, *_ in missing[1:]]
-    sentences += [f"After it comes the {_and(later)}."] if later else []
-    if words(member(member(settings, "data"), "source")) is None:
-        sentences.append("Its data set was given in Python: call gradnas.search again with it, out and resume=True.")
-    else:
-        sentences.append(f"To go on: gradnas resume {shlex.quote(str(run.path))}")
-    return tuple(sentences)
+        return None
+    if words(member(member(run.settings, "data"), "source")) is not None:
+        return f"To go on: gradnas resume {one_line(shlex.quote(str(run.path)))}"
+    if run.found is None:
+        return "Its data set was given in Python: call gradnas.search again with it, out and resume=True."
+    return "Its data set was given in Python: call gradnas.retrain again with it, as before, and resume=True."
 
 
 def other_version(run: RunFolder, version: str) -> str | None:
@@ -47,14 +66,30 @@ def other_version(run: RunFolder, version: str) -> str | None:
     return f"The run was made by gradnas {made}, this page by gradnas {version}."
 
 
+def _parts(run: RunFolder) -> list[_Part]:
+    """What the configuration asks for, in the order in which it runs; nothing where the configuration is not known."""
+    if not run.settings:
+        return []
+    retraining = _epochs(run, "retrain")
+    parts = [_Part(name="search", phase="search", epochs=_epochs(run, "search"), done=run.found is not None)]
+    if retraining:
+        trained = number(run.summary.get("retrain_seconds")) is not None
+        parts.append(_Part(name="retraining", phase="retrain", epochs=retraining, done=trained))
+    if number(member(member(run.settings, "baseline"), "samples")):
+        tested = number(run.summary.get("random_baseline_accuracy")) is not None
+        done = tested or (not retraining and run.baseline is not None)
+        parts.append(_Part(name="random baseline", phase="baseline", epochs=None, done=done))
+    return parts
+
+
+def _progress(run: RunFolder, part: _Part) -> str:
+    """How far a part is; random architectures, each of which has epochs of its own, are not counted."""
+    begun = [record for record in run.metrics if record.phase.startswith(part.phase)]
+    ran = {record.epoch for record in begun if record.phase == part.phase and record.is_epoch}
+    if ran and part.epochs:
+        return f"has run {len(ran)} of {part.epochs:g} epochs"
+    return "has begun" if begun else "has not begun"
+
+
 def _epochs(run: RunFolder, part: str) -> float | None:
     return number(member(member(run.settings, part), "epochs"))
-
-
-def _baseline_done(run: RunFolder) -> bool:
-    trained = number(run.summary.get("random_baseline_accuracy")) is not None
-    return trained or (not _epochs(run, "retrain") and run.baseline is not None)
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from gradnas.arch import CellType
 from gradnas.report.drawing.cell_drawing import cell_scene
 from gradnas.report.records.headline import headline, honest_sentences
 from gradnas.report.records.run_folder import read_run_folder
-from gradnas.report.web_page import drawn, page_template
+from gradnas.report.run_page.first_cells import first_cells
+from gradnas.report.web_page import drawn_alone, page_template
 
 
 def result_card(folder: Path) -> str:
@@ -20,7 +20,6 @@ def result_card(folder: Path) -> str:
     """
     run = read_run_folder(folder)
     report = folder / "report.html"
-    cells = [run.found.first_cell(kind) for kind in CellType] if run.found is not None else []
     return page_template("run_page/card.html.j2").render(
         name=run.name,
         facts=[
@@ -28,7 +27,7 @@ def result_card(folder: Path) -> str:
         ],
         figures=headline(run),
         sentences=honest_sentences(run),
-        cells=[drawn(cell_scene(cell)) for cell in cells if cell is not None],
+        cells=[drawn_alone(cell_scene(cell)) for cell in first_cells(run.found)],
         genotype=run.summary.get("genotype"),
         path=report if report.is_file() else folder,
     )

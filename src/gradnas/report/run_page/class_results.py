@@ -61,14 +61,17 @@ class Confusion:
         if n > _MOST_DRAWN:
             return None
         shares = [[math.cbrt(count / max(sum(row), 1)) for count in row] for row in self.counts]
+        named = n <= _MOST_NAMED
         texts = [[f"{count:.0f}" if count else "" for count in row] for row in self.counts]
-        cell = (
-            (38.0, 24.0) if n <= 12 else (28.0, 20.0) if n <= _MOST_NAMED else (14.0, 14.0) if n <= 40 else (7.0, 7.0)
-        )
-        if n > _MOST_NAMED:
-            texts = [[""] * n for _ in range(n)]
+        cell = (38.0, 24.0) if n <= 12 else (28.0, 20.0) if named else (12.0, 12.0) if n <= 60 else (7.0, 7.0)
         return heat_map(
-            self.classes, self.classes, shares, texts, title="Test images: rows true, columns predicted", cell=cell
+            self.classes,
+            shares,
+            texts,
+            title="Test images of each class by what they were taken for",
+            axes=("true class", "predicted class"),
+            cell=cell,
+            dense=not named,
         )
 
 

@@ -44,7 +44,7 @@ def _place(phase: str) -> tuple[int, int, str]:
 
 
 def _phase(phase: str, records: list[EpochRecord]) -> PhaseCurves:
-    by_epoch = {record.epoch: record for record in records if _is_epoch(record)}
+    by_epoch = {record.epoch: record for record in records if record.is_epoch}
     epochs = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     charts = []
     for name, title, unit in (("loss", "Loss", ""), ("top1", "Top-1 accuracy", " %")):
@@ -70,16 +70,11 @@ def _phase(phase: str, records: list[EpochRecord]) -> PhaseCurves:
 
 
 def _title(phase: str) -> str:
-    """The words for a phase; ``baseline_search_2`` is that of the third random architecture."""
+    """The words for a phase; ``baseline_search_2`` is that of random architecture 2."""
     sample = phase.removeprefix("baseline_search_")
     if sample != phase and sample.isdecimal():
-        return f"Short training of random architecture {int(sample) + 1}"
+        return f"Short training of random architecture {int(sample)}"
     return _TITLES.get(phase, phase)
-
-
-def _is_epoch(record: EpochRecord) -> bool:
-    """False for a closing record that holds the test result only."""
-    return not record.values or any(split != "test" for split, _ in record.values)
 
 
 def _known(records: list[EpochRecord], split: str, name: str) -> list[tuple[int, float]]:

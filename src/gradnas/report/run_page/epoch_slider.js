@@ -14,15 +14,19 @@
     const change = changes.get(epoch);
     const words = change ? change.textContent : at === 0 ? slider.dataset.first : slider.dataset.same;
     for (const place of part.querySelectorAll(".epoch")) place.textContent = epoch;
+    const told = part.querySelector("[aria-live]");
+    // The slider tells its own value when it moves; only who uses the buttons must be told.
+    told.setAttribute("aria-live", document.activeElement === slider ? "off" : "polite");
     part.querySelector(".change").textContent = words;
-    slider.setAttribute("aria-valuetext", `epoch ${epoch}: ${words}`);
+    slider.setAttribute("aria-valuetext", `${epoch}: ${words}`);
     back.disabled = at === 0;
     forth.disabled = at === epochs.length - 1;
     for (const frame of part.querySelectorAll("[data-epochs].frame")) {
       frame.hidden = !frame.dataset.epochs.split(" ").includes(epoch);
     }
     for (const row of part.querySelectorAll(".weight")) {
-      row.querySelector("text").textContent = row.dataset.values.split(" ")[at];
+      const value = row.dataset.values.split(" ")[at];
+      row.querySelector("text").textContent = { x: "out", "-": "–" }[value] ?? (value / 100).toFixed(2);
     }
     for (const mark of part.querySelectorAll(".now")) {
       mark.setAttribute("transform", `translate(${(epoch - mark.dataset.epoch) * mark.dataset.step} 0)`);

@@ -1,23 +1,10 @@
-"""Mixing weights of the supergraph as heat maps, and their entropy over the epochs."""
+"""What was recorded of the mixing weights as a whole, over the epochs."""
 
 import math
 
-from gradnas.arch import CellType, ModelDesc
-from gradnas.report.drawing.heat_map import heat_map
 from gradnas.report.drawing.line_chart import Series, line_chart
 from gradnas.report.drawing.scene import Scene
-from gradnas.report.records.run_log import CellMixture, MixtureRecord
-from gradnas.report.records.weight_history import edge_name, kept
-from gradnas.report.records.would_be import of_cell
-
-
-def weight_maps(mixtures: tuple[MixtureRecord, ...], found: ModelDesc | None) -> tuple[Scene, ...]:
-    """A heat map per cell type of the last epoch, the operations of the found cell framed.
-
-    None for a cell whose edges have different candidates, which have no columns in common.
-    """
-    cells = mixtures[-1].cells if mixtures else {}
-    return tuple(_weight_map(cell, kind, found) for kind, cell in cells.items() if len(set(cell.edge_ops)) == 1)
+from gradnas.report.records.run_log import MixtureRecord
 
 
 def entropy_chart(mixtures: tuple[MixtureRecord, ...]) -> Scene | None:
@@ -49,13 +36,3 @@ def eigenvalue_chart(mixtures: tuple[MixtureRecord, ...]) -> Scene | None:
     points = tuple(sorted({record.epoch: record.eigenvalue for record in mixtures}.items()))
     series = Series(name="eigenvalue", color="first", points=points)
     return line_chart([series], title="Dominant Hessian eigenvalue of the validation loss", zero=True)
-
-
-def _weight_map(cell: CellMixture, kind: str, found: ModelDesc | None) -> Scene:
-    strongest = max(max(row) for row in cell.weights)
-    rows = [edge_name(edge) for edge in cell.edges]
-    shares = [[weight / strongest if strongest > 0 else 0.0 for weight in row] for row in cell.weights]
-    texts = [[f"{weight:.2f}" for weight in row] for row in cell.weights]
-    desc = next((d for t in CellType if t.value == kind and found is not None and (d := found.first_cell(t))), None)
-    marked = kept(cell, None if desc is None else of_cell(desc))
-    return heat_map(rows, cell.ops, shares, texts, title=f"{kind} cell: weight of each candidate", marked=marked)

@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradnas.arch import CellType, ModelDesc, wiring
+from gradnas.arch import ModelDesc, wiring
 from gradnas.foundation.files import write_atomic
 from gradnas.report.drawing.cell_drawing import cell_scene
 from gradnas.report.drawing.network_drawing import network_scene
@@ -21,10 +21,12 @@ from gradnas.report.run_page.class_results import read_confusion
 from gradnas.report.run_page.curves import phase_curves
 from gradnas.report.run_page.epoch_section import FIRST, SAME, UNKNOWN, epoch_section, slider_script
 from gradnas.report.run_page.expert_story import expert_story
+from gradnas.report.run_page.first_cells import first_cells
 from gradnas.report.run_page.log_weight_chart import log_weight_chart
-from gradnas.report.run_page.mixture_charts import drop_chart, eigenvalue_chart, entropy_chart, skips_chart, weight_maps
+from gradnas.report.run_page.mixture_charts import drop_chart, eigenvalue_chart, entropy_chart, skips_chart
 from gradnas.report.run_page.search_story import search_story, warning
 from gradnas.report.run_page.survivors_chart import survivors_chart
+from gradnas.report.run_page.weight_table import weight_tables
 from gradnas.report.web_page import drawn, figure, page_template
 
 if TYPE_CHECKING:
@@ -100,12 +102,18 @@ def render_report(run: RunFolder) -> str:
         script_source=script_source,
         first_words=FIRST,
         same_words=SAME if epochs_of_search is not None and epochs_of_search.frames else UNKNOWN,
-        weight_maps=[figure(scene) for scene in weight_maps(run.mixtures, run.found)],
+        weight_tables=weight_tables(run.mixtures, run.found),
         last_epoch=None if last is None else last.epoch if last.returned is None else last.returned,
         mixture_charts=[drawn(chart) for chart in mixture_charts if chart is not None],
         experts=expert_story(epochs, experts),
-        survivors=[figure(survivors_chart(history)) for history in experts],
-        log_weights=[figure(scene) for history in experts if (scene := log_weight_chart(history)) is not None],
+        survivors=[
+            figure(survivors_chart(history), label=f"{history.kind} cell: active experts") for history in experts
+        ],
+        log_weights=[
+            figure(scene, label=f"{history.kind} cell: log-weights")
+            for history in experts
+            if (scene := log_weight_chart(history)) is not None
+        ],
         confusion=figure(confusion_scene) if confusion_scene is not None else None,
         classes=confusion.results() if confusion is not None else (),
         baseline_cells=_cells(run.baseline),
@@ -117,13 +125,11 @@ def render_report(run: RunFolder) -> str:
 
 
 def _cells(desc: ModelDesc | None) -> "list[Markup]":
-    cells = [desc.first_cell(kind) for kind in CellType] if desc is not None else []
-    return [figure(cell_scene(cell)) for cell in cells if cell is not None]
+    return [figure(cell_scene(cell)) for cell in first_cells(desc)]
 
 
 def _wirings(desc: ModelDesc | None) -> list[tuple[str, list[str]]]:
-    cells = [desc.first_cell(kind) for kind in CellType] if desc is not None else []
-    return [(cell.cell_type.value, list(wiring(cell))) for cell in cells if cell is not None]
+    return [(cell.cell_type.value, list(wiring(cell))) for cell in first_cells(desc)]
 
 
 def _environment(run: RunFolder) -> list[tuple[str, str]]:

@@ -4,8 +4,10 @@ import math
 
 from gradnas.arch import CellDesc, CellType, ModelDesc
 from gradnas.report.drawing.palette import family
+from gradnas.report.records.entropy import most_entropy
 from gradnas.report.records.run_folder import RunFolder
 from gradnas.report.records.run_log import MixtureRecord
+from gradnas.report.run_page.first_cells import first_cells
 
 PARAMETER_FREE_WARNING = 0.75
 """Share of parameter-free ops above which the page warns."""
@@ -14,7 +16,7 @@ PARAMETER_FREE_WARNING = 0.75
 def search_story(run: RunFolder) -> tuple[str, ...]:
     """Sentences on the search; none without ``alphas.jsonl`` and ``arch.json``."""
     epochs = tuple(record for record in run.mixtures if record.returned is None)
-    sentences = _entropy_sentences(epochs) + _cost_sentences(run.mixtures) + _settling_sentences(epochs)
+    sentences = _entropy_sentences(epochs) + _settling_sentences(epochs) + _cost_sentences(run.mixtures)
     cell = run.found.first_cell(CellType.Regular) if run.found is not None else None
     if cell is not None:
         sentences += _cell_sentences(cell)
@@ -42,22 +44,21 @@ def warning(run: RunFolder) -> str | None:
 
 def parameter_free_share(desc: ModelDesc) -> float | None:
     """Share of the edges of the first cell of each type whose op has no weights; None when there are no edges."""
-    cells = [cell for kind in CellType if (cell := desc.first_cell(kind)) is not None]
-    ops = [edge.op_desc for cell in cells for node in cell.nodes() for edge in node.edges]
+    ops = [edge.op_desc for cell in first_cells(desc) for node in cell.nodes() for edge in node.edges]
     return sum(family(op) in ("skip", "pool") for op in ops) / len(ops) if ops else None
 
 
 def _entropy_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:
     known = [record for record in mixtures if record.entropy is not None]
-    n_ops = max((len(cell.ops) for record in mixtures for cell in record.cells.values()), default=0)
-    if len(known) < 2 or n_ops < 2:
+    most = most_entropy(cell.weights for record in mixtures for cell in record.cells.values())
+    if len(known) < 2 or not most:
         return []
     first, last = known[0].entropy, known[-1].entropy
     assert first is not None and last is not None
     change = first - last
     verb = "fell" if change > 0.005 else "rose" if change < -0.005 else "stayed"
     course = f"{verb} from {first:.2f} to {last:.2f}" if verb != "stayed" else f"stayed at {last:.2f}"
-    effective = math.exp(last)
+    effective, n_ops = math.exp(last), math.exp(most)
     judgment = (
         "the edges are nearly decided"
         if effective < 1.5
@@ -66,28 +67,33 @@ def _entropy_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:
         else "the edges are far from decided, so what the finalizer dropped still mattered to the supergraph"
     )
     return [
-        f"In {len(mixtures)} epochs the mean entropy of the mixing weights {course} of at most {math.log(n_ops):.2f} "
-        f"nats, as if {effective:.1f} of {n_ops} candidates were left on an edge: {judgment}."
+        f"In {len(mixtures)} epochs the mean entropy of the mixing weights {course} of at most {most:.2f} "
+        f"nats; after epoch {known[-1].epoch} it is as if {effective:.1f} of {n_ops:.3g} candidates were left on an "
+        f"edge: {judgment}."
     ]
 
 
 def _cost_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:
+    """What is said of the architecture of the search; after an early stop it is of an epoch before the last."""
     last = mixtures[-1] if mixtures else None
+    if last is None:
+        return []
     sentences = []
-    if last is not None and last.gap is not None:
-        sentences.append(
-            f"The first candidate of an edge leads the second by {last.gap:.1%} of its weights on average."
-        )
-    if last is not None and last.drop is not None:
-        sentences.append(
-            f"With only the found cells computing, and the weights as they are, the supergraph loses {last.drop:.1f} "
-            "points of validation accuracy."
-            if last.drop > 0
-            else "With only the found cells computing, the supergraph loses no validation accuracy."
-        )
-    if last is not None and last.returned is not None:
+    if last.returned is not None:
         sentences.append(
             f"The search was stopped after epoch {last.epoch}; the architecture is that of epoch {last.returned}."
+        )
+    epoch = last.epoch if last.returned is None else last.returned
+    if last.gap is not None:
+        sentences.append(
+            f"After epoch {epoch} the first candidate of an edge leads the second by {last.gap:.1%} of its weights on "
+            "average."
+        )
+    if last.drop is not None:
+        loss = f"{last.drop:.1f} points of validation accuracy" if last.drop > 0 else "no validation accuracy"
+        sentences.append(
+            f"With only the found cells computing, and the weights as they are after epoch {epoch}, the supergraph "
+            f"loses {loss}."
         )
     return sentences
 
@@ -101,9 +107,9 @@ def _settling_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:
         return ["The would-be cells never changed after the first epoch."]
     quiet = mixtures[-1].epoch - changed[-1]
     if quiet == 0:
-        return ["The would-be cells still changed in the last epoch: the search had not settled."]
+        return [f"The would-be cells still changed in the last epoch, {changed[-1]}: the search had not settled."]
     epochs = "1 epoch" if quiet == 1 else f"{quiet} epochs"
-    return [f"The would-be cells last changed in epoch {changed[-1]}, {epochs} before the end."]
+    return [f"The would-be cells last changed in epoch {changed[-1]}, {epochs} before the last, {mixtures[-1].epoch}."]
 
 
 def _cell_sentences(cell: CellDesc) -> list[str]:

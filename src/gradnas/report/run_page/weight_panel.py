@@ -1,11 +1,12 @@
 """The mixing weights of one edge over the epochs: a heat map of candidates by epochs."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
-from itertools import pairwise
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from gradnas.report.drawing.line_chart import ticks
-from gradnas.report.drawing.scene import Box, Group, Item, Label, Scene, line, shortened
+from gradnas.report.drawing.scene import Box, Command, Group, Item, Label, Path, Scene, line, shortened
+from gradnas.report.drawing.shades import Bar, ground, shades
 from gradnas.report.records.weight_history import WeightHistory
 
 _MARGIN = 8.0
@@ -15,9 +16,28 @@ _NAMES = 100.0  # for the names of candidates
 _PLOT = 168.0
 _VALUE = 34.0  # for the weight of one epoch, right of the plot
 _LONGEST_NAME = 16
-_LEVELS = (
-    20  # shades of the color; epochs that follow each other in one shade are one rectangle, so that pages stay small
-)
+_CROSS = 3.0  # half of its width
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plot:
+    """Where the epochs stand.
+
+    Args:
+        left: Where the first epoch begins.
+        first: The first epoch.
+        step: Width of an epoch.
+        epochs: Epochs of one column; several where an epoch would be narrower than a pixel, which nobody could see.
+    """
+
+    left: float
+    first: int
+    step: float
+    epochs: int
+
+    def x(self, epoch: float) -> float:
+        """Where an epoch begins."""
+        return self.left + (epoch - self.first) * self.step
 
 
 def weight_panel(
@@ -28,7 +48,8 @@ def weight_panel(
     Rows of candidates that the cell keeps are bold and marked. The row of one that is wiped out ends in a cross and a
     line. A frame stands on one epoch, whose weights are written on the right. For a script that moves it, the frame is
     a group of class ``now`` with ``data-epoch`` and ``data-step``, the width of an epoch, and the weight of a row is
-    one of class ``weight`` with ``data-values``, one for each epoch of ``epochs``, between spaces.
+    one of class ``weight`` with ``data-values``, one for each epoch of ``epochs``, between spaces: the weight in
+    hundredths, ``x`` for a candidate that is wiped out, ``-`` where nothing was recorded.
 
     Args:
         history: The weights of a cell type.
@@ -44,21 +65,25 @@ def weight_panel(
     width = right + _VALUE + _MARGIN
     first, last = history.epochs[0], history.epochs[-1]
     step = _PLOT / (last + 1 - first)
+    plot = _Plot(left=left, first=first, step=step, epochs=math.ceil(1 / step))
     places = {epoch: at for at, epoch in enumerate(history.epochs)}
-    strongest = history.strongest()
     height = _TOP + len(ops) * _ROW + 26
     items: list[Item] = [Box(x=0, y=0, width=width, height=height, fill="paper")]
     items.append(Label(x=_MARGIN, y=16, text=history.edge_name(edge), size=13, bold=True))
     chosen = ", ".join(names[op] for op in sorted(kept))
     outcome = f"keeps {chosen}" if kept else "not in the cell"
     items.append(Label(x=width - _MARGIN, y=16, text=outcome, size=11, anchor="end", fill="ink" if kept else "muted"))
+    strongest = history.strongest()
+    rows = [_bars(history, edge, op, plot, strongest) for op in range(len(ops))]
+    bars = [bar for row in rows for bar in row]
+    items += [ground(bars, _ROW - 2), shades(bars, _ROW - 2)]
     for op, name in enumerate(names):
         y = _TOP + op * _ROW
         if op in kept:
             items.append(Box(x=_MARGIN, y=y + _ROW / 2 - 3, width=6, height=6, radius=3, fill="mark"))
         items.append(Label(x=_MARGIN + 10, y=y + _ROW / 2, text=name, size=11, bold=op in kept))
-        items.append(_row(history, edge, op, strongest, left, y, step))
-        values = [_value(history, edge, op, places.get(epoch)) for epoch in epochs]
+        items.append(_row(history, edge, op, plot))
+        values = [_short(_value(history, edge, op, places.get(epoch))) for epoch in epochs]
         label = Label(
             x=width - _MARGIN,
             y=y + _ROW / 2,
@@ -69,15 +94,17 @@ def weight_panel(
         )
         items.append(Group(items=(label,), kind="weight", data=(("op", ops[op]), ("values", " ".join(values)))))
     bottom = _TOP + len(ops) * _ROW
-    for tick in ticks(first, last, 5, whole=True):
-        if first <= tick <= last:
-            x = left + (tick + 0.5 - first) * step
-            items.append(line((x, bottom + 2), (x, bottom + 5), stroke="wire", width=1))
-            items.append(Label(x=x, y=bottom + 13, text=f"{tick:g}", size=10.5, fill="muted", anchor="middle"))
+    marked = [tick for tick in ticks(first, last, 5, whole=True) if first <= tick <= last]
+    marks: list[Command] = []
+    for tick in marked:
+        x = plot.x(tick + 0.5)
+        marks += [("M", (x, bottom + 2)), ("L", (x, bottom + 5))]
+        items.append(Label(x=x, y=bottom + 13, text=f"{tick:g}", size=10.5, fill="muted", anchor="middle"))
+    items.append(Path(commands=tuple(marks), stroke="wire", line=1))
     items.append(Label(x=width - _MARGIN, y=bottom + 13, text="epoch", size=10.5, fill="muted", anchor="end"))
     wide = max(step, 3.0)
     frame = Box(
-        x=left + (shown + 0.5 - first) * step - wide / 2,
+        x=plot.x(shown + 0.5) - wide / 2,
         y=_TOP - 2,
         width=wide,
         height=bottom - _TOP + 4,
@@ -90,32 +117,36 @@ def weight_panel(
     return Scene(width=width, height=height, items=tuple(items), title=title)
 
 
-def _row(history: WeightHistory, edge: int, op: int, strongest: float, left: float, y: float, step: float) -> Group:
+def _bars(history: WeightHistory, edge: int, op: int, plot: _Plot, strongest: float) -> list[Bar]:
+    """One bar for each column in which the candidate lives, with its mean weight there."""
+    fall = history.fall(edge, op)
+    columns: dict[int, list[int]] = {}
+    for at, epoch in enumerate(history.epochs[:fall]):
+        columns.setdefault((epoch - plot.first) // plot.epochs, []).append(at)
+    y = _TOP + (op + 0.5) * _ROW
+    bars = []
+    for column, places in columns.items():
+        start = plot.first + column * plot.epochs
+        end = min(start + plot.epochs, history.epochs[-1] + 1)
+        share = sum(history.weights[at][edge][op] for at in places) / len(places) / strongest
+        bars.append((plot.x(start), y, plot.x(end) - plot.x(start), share))
+    return bars
+
+
+def _row(history: WeightHistory, edge: int, op: int, plot: _Plot) -> Group:
+    """What is said of a candidate when hovering over its row, and the cross where it is wiped out."""
     first, fall = history.epochs[0], history.fall(edge, op)
-    alive = history.epochs if fall is None else history.epochs[:fall]
-    levels = [round(_LEVELS * max(0.0, min(1.0, table[edge][op] / strongest))) for table in history.weights]
-
-    def stretches(*, alike: bool) -> Iterator[tuple[int, Box]]:
-        """(position, box) of the runs of epochs without a gap, where asked for also of one shade."""
-        breaks = [
-            at
-            for at, (before, epoch) in enumerate(pairwise(alive), start=1)
-            if epoch != before + 1 or (alike and levels[at] != levels[at - 1])
-        ]
-        for start, end in pairwise([0, *breaks, len(alive)]) if alive else ():
-            x, width = left + (alive[start] - first) * step, (alive[end - 1] + 1 - alive[start]) * step
-            yield start, Box(x=x, y=y + 1, width=width, height=_ROW - 2, fill="other")
-
-    items: list[Item] = [box for _, box in stretches(alike=False)]
-    items += [
-        replace(box, fill="heat", opacity=levels[at] / _LEVELS) for at, box in stretches(alike=True) if levels[at]
-    ]
+    y = _TOP + op * _ROW
+    items: list[Item] = [Box(x=plot.left, y=y + 1, width=_PLOT, height=_ROW - 2)]
     words = f"{history.ops[edge][op]}: {history.weights[0][edge][op]:.3f} after epoch {first}"
     if fall is not None:
-        x, middle = left + (history.epochs[fall] - first) * step, y + _ROW / 2
-        items.append(line((x + 8, middle), (left + _PLOT, middle), stroke="faint", width=1))
+        middle, right = y + _ROW / 2, plot.left + _PLOT
+        x = min(plot.x(history.epochs[fall]), right - 2 * _CROSS - 1) + _CROSS + 0.5
+        if x + _CROSS + 1 < right - 1:
+            items.append(line((x + _CROSS + 1, middle), (right, middle), stroke="faint", width=1))
         for slope in (-1, 1):
-            items.append(line((x + 1, middle - 3 * slope), (x + 7, middle + 3 * slope), stroke="ink", width=1.3))
+            ends = ((x - _CROSS, middle - slope * _CROSS), (x + _CROSS, middle + slope * _CROSS))
+            items.append(line(*ends, stroke="ink", width=1.3))
         words += f", wiped out in epoch {history.epochs[fall]}"
     else:
         words += f", {history.weights[-1][edge][op]:.3f} after epoch {history.epochs[-1]}"
@@ -130,6 +161,11 @@ def _value(history: WeightHistory, edge: int, op: int, at: int | None) -> str:
     if survivors is not None and not survivors[edge][op]:
         return "out"
     return f"{history.weights[at][edge][op]:.2f}"
+
+
+def _short(value: str) -> str:
+    """A value as the script reads it."""
+    return {"–": "-", "out": "x"}.get(value) or str(round(100 * float(value)))
 
 
 def color_scale(strongest: float) -> Scene:
