@@ -23,7 +23,7 @@ from gradnas.pipeline import (
     resolve_device,
     with_augmentation,
 )
-from gradnas.pipeline.experiment import make_finalizers, wilson_interval
+from gradnas.pipeline.experiment import make_finalizers
 from gradnas.strategies import StabilizeConf
 from gradnas.supergraph import Model
 
@@ -260,13 +260,6 @@ def test_configured_augmentation_wins_over_that_of_the_set(source: Any) -> None:
     assert with_augmentation(source, RunConf()).augmentation == source.augmentation
     changed = with_augmentation(source, RunConf(data=DataConf(crop_padding=0, flip=True)))
     assert changed.augmentation == Augmentation(crop_padding=0, flip=True)
-
-
-@pytest.mark.parametrize(
-    ("percent", "n", "low", "high"), [(50.0, 100, 40.38, 59.62), (100.0, 10, 72.25, 100.0), (0.0, 10, 0.0, 27.75)]
-)
-def test_interval_of_an_accuracy_is_wilsons(percent: float, n: int, low: float, high: float) -> None:
-    assert wilson_interval(percent, n) == pytest.approx([low, high], abs=0.01)
 
 
 def test_run_needs_no_network_drawing_outside_its_report(whole: Any) -> None:

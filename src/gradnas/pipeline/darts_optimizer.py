@@ -110,8 +110,6 @@ class DARTSOptimizer:
         self.device = resolve_device("auto")
         self._live: AdaptedGraph | None = None
 
-    # ------------------------------------------------------------------------------------------------------ adaptation
-
     def adapt_search_space(
         self, search_space: ModelDescBuilder | Model, dataset: object, scope: Scope = None, **kwargs: Any
     ) -> None:
@@ -195,8 +193,6 @@ class DARTSOptimizer:
             raise ValueError(f"{edge} has candidates but no alpha; call update_edges(add_alphas, …) first.")
         edge.data.set("rule", Softmax(), shared=True)
 
-    # -------------------------------------------------------------------------------------------------------- training
-
     def before_training(self) -> None:
         """Move the graph to :attr:`device`, in place: the alphas stay the objects that their optimizer holds."""
         live = self._adapted()
@@ -242,8 +238,6 @@ class DARTSOptimizer:
             train, val, unrolled=self.unrolled, grad_clip=self.grad_clip
         )
         return logits_train, logits_val, loss_train, loss_val
-
-    # --------------------------------------------------------------------------------------------------------- results
 
     def get_final_architecture(self, **changes: object) -> Model:
         """The discrete evaluation network of the present alphas, with fresh weights, where the graph is.
@@ -308,8 +302,6 @@ class DARTSOptimizer:
             "arch_steps": live.learner,
             "random_state": RandomState(live.graph),
         }
-
-    # ------------------------------------------------------------------------------------------------------ attributes
 
     def _adapted(self) -> AdaptedGraph:
         if self._live is None:

@@ -19,6 +19,7 @@ from gradnas.pipeline.evaluater import EvalResult, Evaluater
 from gradnas.pipeline.random_searcher import RandomSearcher, equal_budget_epochs
 from gradnas.pipeline.search_plan import warmup_epochs
 from gradnas.pipeline.searcher import Searcher, SearchResult
+from gradnas.report.records.share_intervals import wilson_interval
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer, RandomSearch, Strategy
 from gradnas.supergraph import Model
@@ -60,8 +61,6 @@ class Experiment:
         """Retrain the architecture that the folder holds; the summary keeps what it knew."""
         known = self.known()
         return self.record_retraining(self.retrain(), known, known.get("latency"))
-
-    # --------------------------------------------------------------------------------------------------------- phases
 
     def search(self) -> SearchResult:
         """Find an architecture; it is saved as ``arch.json``."""
@@ -121,8 +120,6 @@ class Experiment:
                 "random_baseline_macs": count_macs(result.model, self.context.data.train.shape),
             }
         return facts
-
-    # -------------------------------------------------------------------------------------------------------- summary
 
     def known(self) -> dict[str, Any]:
         """What the folder's summary says already."""
@@ -192,7 +189,7 @@ class Experiment:
         n = 0 if result.confusion is None else int(result.confusion.sum())  # max_steps_per_epoch may shorten the test
         return {
             "test_accuracy": None if test is None else test.top1,
-            "test_accuracy_ci95": None if test is None else wilson_interval(test.top1, n),
+            "test_accuracy_ci95": None if test is None else [100 * end for end in wilson_interval(test.top1 / 100, n)],
             "test_loss": None if test is None else test.loss,
             "n_test": n or None,
             "confusion": None if result.confusion is None else result.confusion.tolist(),
@@ -287,12 +284,3 @@ def dataset_conf(data: DataSource) -> DatasetConf:
     """What a network must know of a data set."""
     channels, height, width = data.train.shape
     return DatasetConf(channels=channels, image_size=(height, width), n_classes=data.train.n_classes)
-
-
-def wilson_interval(percent: float, n: int) -> list[float]:
-    """95 % confidence interval in percent of a share measured on n samples (Wilson, JASA 1927)."""
-    z = 1.959964
-    p = percent / 100.0
-    center = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return [100.0 * max(0.0, center - half), 100.0 * min(1.0, center + half)]

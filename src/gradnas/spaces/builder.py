@@ -55,8 +55,6 @@ class ModelDescBuilder:
         self._templates: dict[CellType, CellDesc] = {}
         self._template_given = False
 
-    # ------------------------------------------------------------------------------------------------ the whole model
-
     def build(self, conf_model_desc: ModelDescConf | None = None, template: ModelDesc | None = None) -> ModelDesc:
         """Build a description.
 
@@ -137,8 +135,6 @@ class ModelDescBuilder:
             channels *= 2 if i in reductions else 1
             result.append([channels] * conf.cell.n_nodes)
         return result
-
-    # ---------------------------------------------------------------------------------------------------------- parts
 
     def build_model_stems(self, in_shapes: Layers, conf: ModelDescConf) -> list[OpDesc]:
         """The two stems; appends one layer per stem to ``in_shapes``.
@@ -354,8 +350,6 @@ class ModelDescBuilder:
                 f"{height}×{width} does not become 2×2. Use aux_weight=0, another aux_tower_stride or larger images."
             )
         return AuxTowerDesc(channels, conf.dataset.n_classes, stride)
-
-    # ------------------------------------------------------------------------------------------------- facts of a cell
 
     def get_cell_type(self, cell_index: int) -> CellType:
         """Reduction at the reduction indices, else regular."""

@@ -70,8 +70,6 @@ class Trainer:
         self.multi_optim = MultiOptim()
         self._names = {id(p): name for name, p in model.named_parameters()}
 
-    # ------------------------------------------------------------------------------------------------------------ fit
-
     def fit(self, data_loaders: DataLoaders) -> Metrics:
         """Train to the last epoch, then use the test set once if there is one.
 
@@ -168,8 +166,6 @@ class Trainer:
             Progress(self.phase, self.epoch, self.conf.epochs, step, steps, running, self.entropy())
         )
 
-    # ---------------------------------------------------------------------------------------------------------- hooks
-
     def pre_fit(self, data_loaders: DataLoaders) -> None:
         """Before anything is restored or trained; the optimizers exist."""
 
@@ -225,8 +221,6 @@ class Trainer:
     def entropy(self) -> float | None:
         """Mean entropy of the mixing weights in nats; None for a network without a choice."""
         return None
-
-    # ------------------------------------------------------------------------------------------- optimizers, checkpoint
 
     def ordinary_params(self) -> list[nn.Parameter]:
         """Every parameter that is not an architecture parameter, in module order."""

@@ -23,14 +23,14 @@ def with_summary(run: Path, **changes: object) -> RunFolder:
             91.11,
             360,
             "The found network is not shown to differ from the random baseline: the choice of test images alone may "
-            "explain +3.61 points (95 % interval of the difference -0.17 to +7.48 points).",
+            "explain +3.61 points (95 % interval of the difference −0.17 to +7.48 points).",
         ),
         (
             91.11,
             94.72,
             360,
             "The found network is not shown to differ from the random baseline: the choice of test images alone may "
-            "explain -3.61 points (95 % interval of the difference -7.48 to +0.17 points).",
+            "explain −3.61 points (95 % interval of the difference −7.48 to +0.17 points).",
         ),
         (
             94.72,
@@ -44,7 +44,7 @@ def with_summary(run: Path, **changes: object) -> RunFolder:
             94.72,
             3600,
             "The found network is 3.61 points worse than the random baseline, more than the choice of test images "
-            "explains (95 % interval of the difference -4.80 to -2.43 points): this search did not pay.",
+            "explains (95 % interval of the difference −4.80 to −2.43 points): this search did not pay.",
         ),
         (
             94.72,

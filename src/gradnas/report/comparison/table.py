@@ -103,7 +103,7 @@ def interval_text(low: float | None, high: float | None) -> str:
 
 
 def _signed(points: float) -> str:
-    return percent(round(points, 2) + 0.0, signed=True).replace("-", "−")  # + 0.0 makes −0.00 positive
+    return percent(round(points, 2) + 0.0, signed=True)  # + 0.0 makes −0.00 positive
 
 
 def count_text(count: Spread | None) -> str:

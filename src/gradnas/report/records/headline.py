@@ -91,7 +91,7 @@ def _worth(accuracy: float, baseline: float, n_test: int | None) -> str:
         return "Without the number of test images nobody can say whether the random baseline differs by more than luck."
     points = accuracy - baseline
     low, high = (100 * end for end in difference_interval(accuracy / 100, baseline / 100, n_test, n_test))
-    interval = f"95 % interval of the difference {low:+.2f} to {high:+.2f} points"
+    interval = f"95 % interval of the difference {percent(low, signed=True)} to {percent(high, signed=True)} points"
     if low > 0:
         return (
             f"The found network is {points:.2f} points better than the random baseline, more than the choice of test "
@@ -104,7 +104,7 @@ def _worth(accuracy: float, baseline: float, n_test: int | None) -> str:
         )
     return (
         f"The found network is not shown to differ from the random baseline: the choice of test images alone may "
-        f"explain {points:+.2f} points ({interval})."
+        f"explain {percent(points, signed=True)} points ({interval})."
     )
 
 

@@ -33,4 +33,4 @@ def millions(count: float) -> str:
 
 def percent(value: float, *, signed: bool = False) -> str:
     """Two decimals: ``97.24 %``."""
-    return f"{value:+.2f}" if signed else f"{value:.2f} %"
+    return f"{value:+.2f}".replace("-", "−") if signed else f"{value:.2f} %"
