@@ -83,3 +83,12 @@ def test_small_networks_and_slow_passes_are_told_in_fitting_units(run: Path) -> 
     assert values["MACs"].value == "512"
     assert values["Latency"].value == "1.1 s"
     assert values["Latency"].note == "half of them between 998 ms and 1.2 s"
+
+
+def test_retrained_network_without_test_images_is_not_called_unfinished(run: Path) -> None:
+    untested = with_summary(run, test_accuracy=None, n_test=None)
+    assert honest_sentences(untested) == (
+        "The network was retrained and not tested, as its data set has no test images.",
+    )
+    begun = with_summary(run, test_accuracy=None, retrain_seconds=None)
+    assert honest_sentences(begun) == ("The retraining has not finished: there is no test accuracy yet.",)

@@ -402,7 +402,7 @@ def test_the_entropy_is_judged_by_the_candidates_that_it_stands_for(run: Path, e
     [
         (97.0, "is not shown to differ from the random baseline"),
         (98.0, "this search did not pay"),
-        (None, "cannot say what the search itself is worth"),
+        (None, "it is not known what the search itself is worth"),
     ],
 )
 def test_result_is_judged_against_the_baseline(run: Path, baseline: float | None, sentence: str) -> None:

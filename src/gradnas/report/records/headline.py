@@ -56,8 +56,10 @@ def honest_sentences(run: RunFolder) -> tuple[str, ...]:
     summary = run.summary
     accuracy, baseline = number(summary.get("test_accuracy")), number(summary.get("random_baseline_accuracy"))
     if accuracy is None:
+        if number(summary.get("retrain_seconds")) is not None:
+            return ("The network was retrained and not tested, as its data set has no test images.",)
         if any(record.phase == "retrain" for record in run.metrics):
-            return ("The retraining has not finished or its network was not tested: there is no test accuracy yet.",)
+            return ("The retraining has not finished: there is no test accuracy yet.",)
         if run.found is None and not run.mixtures:
             return ("This run has no result yet.",)
         if run.found is None:
@@ -78,7 +80,7 @@ def honest_sentences(run: RunFolder) -> tuple[str, ...]:
     ]
     if baseline is None:
         sentences.append(
-            "No random baseline of equal budget was trained, so this page cannot say what the search itself is worth."
+            "No random baseline of equal budget was trained, so it is not known what the search itself is worth."
         )
     else:
         sentences.append(_worth(accuracy, baseline, _tested(summary)))
