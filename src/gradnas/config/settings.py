@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from gradnas.arch.shapes import check_count
 from gradnas.data.augmentation import check_policy
+from gradnas.foundation.durations import seconds_of
 from gradnas.strategies import StabilizeConf
 from gradnas.training import OptimConf, TrainConf
 
@@ -154,6 +155,9 @@ class RunConf:
         seed: Everything random follows from it.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ….
         tensorboard: Also write TensorBoard event files into ``tensorboard/`` of the run folder.
+        max_time: Time that training may take in all, as in ``90m``, ``1h30m`` or ``3600`` (seconds); then the run stops
+            in time and keeps what it has. None sets no limit.
+        deterministic: Use torch's deterministic algorithms alone; an operation that has none is an error.
     """
 
     data: DataConf = field(default_factory=DataConf)
@@ -165,6 +169,10 @@ class RunConf:
     seed: int = 0
     device: str = "auto"
     tensorboard: bool = False
+    max_time: str | None = None
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         check_count(self.seed, "seed", 0)
+        if self.max_time is not None:
+            seconds_of(self.max_time, "max_time")

@@ -10,6 +10,7 @@ from gradnas.foundation.names import did_you_mean
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float32", "bfloat16")
+ON_NONFINITE = ("stop", "skip", "rollback")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,11 @@ class TrainConf:
         log_every_steps: Read the metrics from the device this often.
         validate_every_epochs: Validate after every so many epochs, and after the last.
         checkpoint_every_epochs: Save after every so many epochs, and after the last.
+        checkpoint_every_seconds: Save between two steps once so many seconds have gone by since the last time; 0 saves
+            after epochs only.
+        keep_checkpoints: How many checkpoints of the phase are kept; older ones are removed.
+        on_nonfinite: What follows a loss or gradient that is not a finite number: ``stop`` with an error, ``skip`` the
+            batch as if it had not been drawn, or ``rollback`` to the last checkpoint and go on with half the rate.
         max_steps_per_epoch: Stop each epoch after this many steps; None runs whole epochs. For trying things out.
     """
 
@@ -84,13 +90,22 @@ class TrainConf:
     log_every_steps: int = 20
     validate_every_epochs: int = 1
     checkpoint_every_epochs: int = 1
+    checkpoint_every_seconds: float = 300.0
+    keep_checkpoints: int = 2
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     max_steps_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
         check_count(self.epochs, "epochs", 0)
         _check_choice(self.precision, "precision", PRECISIONS)
-        for name in ("batch_chunks", "log_every_steps", "validate_every_epochs", "checkpoint_every_epochs"):
+        _check_choice(self.on_nonfinite, "answer to a loss that is not finite", ON_NONFINITE)
+        for name in (
+            *("batch_chunks", "log_every_steps", "validate_every_epochs"),
+            *("checkpoint_every_epochs", "keep_checkpoints"),
+        ):
             check_count(getattr(self, name), name)
+        if not (math.isfinite(self.checkpoint_every_seconds) and self.checkpoint_every_seconds >= 0):
+            raise ValueError(f"checkpoint_every_seconds must be at least 0, got {self.checkpoint_every_seconds}.")
         if self.max_steps_per_epoch is not None:
             check_count(self.max_steps_per_epoch, "max_steps_per_epoch")
         if not 0 <= self.label_smoothing < 1:

@@ -24,7 +24,12 @@ from gradnas.training.settings import OptimConf, TrainConf
 from gradnas.training.tester import Tester, logits_of
 
 # Settings that change what is seen of a run, not the run: they may differ when it is continued.
-_WATCHING = frozenset({"log_every_steps", "validate_every_epochs", "checkpoint_every_epochs", "eval_batch_size"})
+_WATCHING = frozenset(
+    {
+        *("log_every_steps", "validate_every_epochs", "eval_batch_size", "on_nonfinite"),
+        *("checkpoint_every_epochs", "checkpoint_every_seconds", "keep_checkpoints"),
+    }
+)
 
 
 def steps_per_epoch(conf: TrainConf, train: Sized) -> int:

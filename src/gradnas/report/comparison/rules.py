@@ -52,8 +52,10 @@ _PHASE = {
     "log_every_steps": Role.TECHNICAL,
     "validate_every_epochs": Role.TECHNICAL,
     "checkpoint_every_epochs": Role.TECHNICAL,
+    "checkpoint_every_seconds": Role.TECHNICAL,
+    "keep_checkpoints": Role.TECHNICAL,
 }
-_TRAINING = ("optimizer", "grad_clip", "label_smoothing", "aux_weight", "drop_path", "l1_alphas")
+_TRAINING = ("optimizer", "grad_clip", "label_smoothing", "aux_weight", "drop_path", "l1_alphas", "on_nonfinite")
 
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
@@ -83,6 +85,8 @@ ROLES: Mapping[str, Role] = MappingProxyType(
         "seed": Role.SEED,
         "device": Role.TECHNICAL,
         "tensorboard": Role.TECHNICAL,
+        "max_time": Role.BUDGET,
+        "deterministic": Role.TECHNICAL,
     }
 )
 """Setting, or part of the settings, to its role; the longest entry that fits a setting counts."""
