@@ -5,8 +5,10 @@ hole. Nothing has to be saved to continue an interrupted run, and no worker proc
 Shape suffixes: B batch, H height, W width, C channels (last, which is torch's ``channels_last`` memory format).
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -106,6 +108,7 @@ class BatchLoader:
         # Repeated along a row of pixels, the vectors let the multiply-add run over W * C values at a stretch.
         scale_C, shift_C = normalization.scale_and_shift(data.images.dtype)
         self._scale_WC, self._shift_WC = scale_C.repeat(width).to(self._device), shift_C.repeat(width).to(self._device)
+        self._origin = data.origin
         self._order: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -138,8 +141,7 @@ class BatchLoader:
         """
         if epoch < 0 or not 0 <= index < len(self):
             raise IndexError(f"epoch must be at least 0 and index in 0..{len(self) - 1}, got {epoch} and {index}.")
-        start = index * self.plan.batch_size
-        stop = min(start + self.plan.batch_size, self.plan.n_samples)
+        start, stop = self._bounds(index)
         if self._shuffle:
             positions = self._order_of(epoch)[start:stop]
             x_BHWC, y_B = self._images_NHWC.index_select(0, positions), self._labels_N.index_select(0, positions)
@@ -150,6 +152,26 @@ class BatchLoader:
         if self._augmentation.policy == "autoaugment":
             x_BHWC = auto_augment(x_BHWC, generator(self._seed, f"{self._purpose}.policy", epoch, index))
         return cut_hole(self._normalize(x_BHWC), self._augmentation.cutout, numbers).permute(0, 3, 1, 2), y_B
+
+    def sample_numbers(self, epoch: int, index: int) -> list[int]:
+        """Which samples a batch has, as numbers in the set that the loader's images were taken from."""
+        start, stop = self._bounds(index)
+        positions = self._order_of(epoch)[start:stop].cpu() if self._shuffle else torch.arange(start, stop)
+        numbers: list[int] = (positions if self._origin is None else self._origin.cpu()[positions]).tolist()
+        return numbers
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A checksum over images and labels in order, 32 hexadecimal digits: a run goes on with the same data only."""
+        digest = hashlib.blake2b(digest_size=16)
+        for values in (self._images_NHWC, self._labels_N):
+            digest.update(f"{tuple(values.shape)} {values.dtype}".encode())
+            digest.update(values.cpu().numpy().data)
+        return digest.hexdigest()
+
+    def _bounds(self, index: int) -> tuple[int, int]:
+        start = index * self.plan.batch_size
+        return start, min(start + self.plan.batch_size, self.plan.n_samples)
 
     def _normalize(self, x_BHWC: Tensor) -> Tensor:
         """Float32 copy, ``x * scale + shift`` for each channel."""

@@ -1,5 +1,6 @@
 """Training of a supergraph: the plain loop, with a strategy that moves the architecture parameters before each step."""
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,18 @@ from gradnas.strategies import Batch, Darts, MetaOptimizer, StabilizeConf
 from gradnas.strategies.eigenvalue import largest_eigenvalue
 from gradnas.strategies.perturbation import Tables
 from gradnas.supergraph import Model, batch_norms, fixed, untouched_statistics
-from gradnas.training import CheckPoint, Listener, Score, ScoreSums, StepGraph, Tester, TrainConf, Trainer
+from gradnas.training import (
+    CheckPoint,
+    Listener,
+    Score,
+    ScoreSums,
+    StepGraph,
+    Stop,
+    Tester,
+    TrainConf,
+    Trainer,
+    steps_per_epoch,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,6 +62,7 @@ class ArchTrainer(Trainer):
         phase: Name of this run in the metrics.
         seed: Of the run.
         listener: Told of progress.
+        stop: Asked between two steps whether to go on.
         alpha_log: Told of the architecture parameters after each epoch.
         cuda_graph: Replay the step as a CUDA graph, recorded anew in each epoch.
         stabilize: Remedies against collapse; None takes those of the settings, if they are a :class:`SearchConf`.
@@ -71,6 +84,7 @@ class ArchTrainer(Trainer):
         phase: str = "search",
         seed: int = 0,
         listener: Listener | None = None,
+        stop: Stop | None = None,
         alpha_log: AlphaLog | None = None,
         cuda_graph: bool = False,
         stabilize: StabilizeConf | None = None,
@@ -90,7 +104,7 @@ class ArchTrainer(Trainer):
         self._graph: StepGraph | None = None
         with seeded_initialization(seed, f"{phase}.alphas"):  # it may replace parameters: before anyone looks at them
             model.set_mixing_rule(self.strategy.mixing_rule)
-        super().__init__(conf_train, model, checkpoint, phase=phase, seed=seed, listener=listener)
+        super().__init__(conf_train, model, checkpoint, phase=phase, seed=seed, listener=listener, stop=stop)
         self.supergraph = model
         self.finalizers = finalizers if finalizers is not None else Finalizers()
         self.alpha_log = alpha_log
@@ -184,7 +198,9 @@ class ArchTrainer(Trainer):
     ) -> Tensor:
         mixing = self._noise.without_skips(mixing, "architecture")
         logits, aux = self.forward(batch[0], full_precision=full_precision, mixing=mixing)
-        return self.compute_loss(self._outer_loss, batch[1], logits, self.conf.aux_weight, aux)
+        loss = self.compute_loss(self._outer_loss, batch[1], logits, self.conf.aux_weight, aux)
+        self.finite.see(loss, "loss of the architecture step")
+        return loss
 
     def train_mixing(self, x: Tensor, y: Tensor) -> Tables | None:
         def loss(mixing: Tables) -> Tensor:
@@ -193,6 +209,26 @@ class ArchTrainer(Trainer):
                 return super(ArchTrainer, self).compute_loss(self.train_loss, y, logits, self.conf.aux_weight, aux)
 
         return self._noise.for_weights(loss)
+
+    def remember_step(self) -> Callable[[], None]:
+        undo_weights = super().remember_step()
+        alphas = [(alpha, alpha.detach().clone()) for alpha in self.alphas]
+        strategy = copy.deepcopy(self.strategy.state_dict())
+
+        def undo() -> None:
+            undo_weights()
+            for alpha, before in alphas:
+                alpha.data.copy_(before)
+            self.strategy.load_state_dict(strategy)
+
+        return undo
+
+    def batch_numbers(self, data_loaders: DataLoaders, epoch: int, step: int) -> dict[str, list[int]]:
+        numbers = super().batch_numbers(data_loaders, epoch, step)
+        drawn = (epoch - self._warmup) * steps_per_epoch(self.conf, data_loaders.train) + step
+        if data_loaders.alpha is not None and self.strategy.bilevel and drawn >= 0:
+            numbers["validation images"] = data_loaders.alpha.sample_numbers(*divmod(drawn, len(data_loaders.alpha)))
+        return numbers
 
     def read_progress(self, step: int, steps: int, sums: Any) -> None:
         self.strategy.check()
@@ -275,6 +311,12 @@ class ArchTrainer(Trainer):
 
     def entropy(self) -> float | None:
         return mean_entropy(self.supergraph)
+
+    def data_identity(self, data_loaders: DataLoaders) -> dict[str, str]:
+        identity = super().data_identity(data_loaders)
+        if data_loaders.alpha is not None:
+            identity["validation images"] = data_loaders.alpha.fingerprint
+        return identity
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -12,7 +12,7 @@ from gradnas.foundation.seeds import generator, seeded_initialization
 from gradnas.pipeline.run_folder import RunFolder
 from gradnas.pipeline.tensorboard_log import FOLDER, TensorBoardLog
 from gradnas.supergraph import Model
-from gradnas.training import CheckPoint, EpochRecord, Listener, Silence, create_checkpoint
+from gradnas.training import CheckPoint, EpochRecord, Listener, Metrics, Silence, Stop, create_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class RunContext:
         listener: Told of progress.
         resume: Go on from checkpoints that exist.
         tensorboard: Write event files beside the logs.
+        stop: Asked between two steps whether to go on.
     """
 
     data: DataSource
@@ -38,10 +39,12 @@ class RunContext:
     listener: Listener = field(default_factory=Silence)
     resume: bool = False
     tensorboard: bool = False
+    stop: Stop = field(default_factory=Stop)
 
-    def checkpoint(self, phase: str) -> CheckPoint | None:
+    def checkpoint(self, phase: str, conf: PhaseConf) -> CheckPoint | None:
         """The checkpoint of a phase; None without a folder."""
-        return create_checkpoint(None if self.folder is None else self.folder.checkpoint(phase), self.resume)
+        path = None if self.folder is None else self.folder.checkpoint(phase)
+        return create_checkpoint(path, self.resume, keep=conf.keep_checkpoints)
 
     def model(self, build: Callable[[], Model], purpose: str) -> Model:
         """Build a network with initial weights that follow from the seed, on the device, in channels_last."""
@@ -99,30 +102,37 @@ class RunContext:
             device=self.device,
         )
 
-    def log_to(self, phase: str, resumed_epoch: int = 0) -> Listener:
-        """The listener of a phase: the run's own one, and ``metrics.jsonl`` cut back to where the phase goes on."""
-        return self.listener if self.folder is None else self._logged(self.folder, phase, resumed_epoch)
+    def log_to(self, phase: str) -> Listener:
+        """The listener of a phase: the run's own one, and ``metrics.jsonl``."""
+        return self.listener if self.folder is None else self._logged(self.folder, phase)
 
-    def log_search_to(
-        self, phase: str, resumed_epoch: int = 0
-    ) -> tuple[Listener, Callable[[dict[str, Any]], None] | None]:
-        """The listener of a search, and what takes its records of ``alphas.jsonl``, cut back too; None writes none."""
+    def log_search_to(self, phase: str) -> tuple[Listener, Callable[[dict[str, Any]], None] | None]:
+        """The listener of a search, and what takes its records of ``alphas.jsonl``; None writes none."""
         if self.folder is None:
             return self.listener, None
-        self.folder.rewind("alphas.jsonl", resumed_epoch)
-        logged = self._logged(self.folder, phase, resumed_epoch)
+        logged = self._logged(self.folder, phase, alphas=True)
         return logged, logged.on_alphas
 
-    def _logged(self, folder: RunFolder, phase: str, resumed_epoch: int) -> "_Logged":
-        folder.rewind("metrics.jsonl", resumed_epoch, phase)
-        events = TensorBoardLog(folder / FOLDER / phase, resumed_epoch) if self.tensorboard else None
-        return _Logged(folder, self.listener, events)
+    def _logged(self, folder: RunFolder, phase: str, *, alphas: bool = False) -> "_Logged":
+        events = TensorBoardLog(folder / FOLDER / phase) if self.tensorboard else None
+        return _Logged(folder, self.listener, events, alphas=alphas)
 
 
 class _Logged:
-    def __init__(self, folder: RunFolder, listener: Listener, events: TensorBoardLog | None) -> None:
-        self._folder, self._listener, self._events = folder, listener, events
+    """Writes the logs of a phase. When it goes on they are cut back to what its checkpoint knows."""
+
+    def __init__(self, folder: RunFolder, listener: Listener, events: TensorBoardLog | None, *, alphas: bool) -> None:
+        self._folder, self._listener, self._events, self._alphas = folder, listener, events, alphas
         self.on_progress = listener.on_progress
+
+    def on_start(self, phase: str, metrics: Metrics) -> None:
+        epoch = metrics.next_epoch()
+        self._folder.rewind("metrics.jsonl", epoch, phase)
+        if self._alphas:
+            self._folder.rewind("alphas.jsonl", epoch)
+        if self._events is not None:
+            self._events.begin(epoch)
+        self._listener.on_start(phase, metrics)
 
     def on_epoch(self, record: EpochRecord) -> None:
         self._folder.append("metrics.jsonl", record.to_dict())

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from gradnas.arch import ModelDesc
 from gradnas.config import RetrainConf
 from gradnas.data import DataLoaders
-from gradnas.foundation.files import write_atomic
 from gradnas.pipeline.context import RunContext
+from gradnas.pipeline.weights import save_weights
 from gradnas.spaces import ModelDescBuilder
 from gradnas.supergraph import Model
-from gradnas.training import CheckPoint, Metrics, Trainer, first_unknown_epoch
+from gradnas.training import CheckPoint, Metrics, Trainer
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Evaluater:
             FileNotFoundError: When there is no found description.
         """
         model = self.create_model(conf_eval, model_desc_builder)
-        metrics = self.train_model(conf_eval, model, self.context.checkpoint(self.phase))
+        metrics = self.train_model(conf_eval, model, self.context.checkpoint(self.phase, conf_eval))
         if self.context.folder is not None:
             save_weights(model, self._file("weights.safetensors"))
         return EvalResult(metrics, model, self._confusion)
@@ -86,9 +86,15 @@ class Evaluater:
 
     def train_model(self, conf_train: RetrainConf, model: nn.Module, checkpoint: CheckPoint | None) -> Metrics:
         """Train to the end and test once; a finished checkpoint gives its stored metrics, test included."""
-        start = first_unknown_epoch(checkpoint)
-        listener = self.context.log_to(self.phase, start)
-        trainer = Trainer(conf_train, model, checkpoint, phase=self.phase, seed=self.context.seed, listener=listener)
+        trainer = Trainer(
+            conf_train,
+            model,
+            checkpoint,
+            phase=self.phase,
+            seed=self.context.seed,
+            listener=self.context.log_to(self.phase),
+            stop=self.context.stop,
+        )
         metrics = trainer.fit(self.get_data(conf_train))
         self._confusion = trainer.confusion
         return metrics
@@ -103,33 +109,3 @@ class Evaluater:
             raise ValueError("the evaluater reads and writes files; give the run a folder.")
         (folder / self.subfolder).mkdir(exist_ok=True)
         return folder / self.subfolder / name
-
-
-def save_weights(model: Model, path: Path) -> None:
-    """Write the state of a network as safetensors, in one step; its metadata has the hash of the architecture."""
-    from safetensors.torch import save
-
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomic(path, save(state, metadata={"arch": model.desc.hash()}))
-
-
-def load_weights(model: Model, path: Path) -> None:
-    """Load :func:`save_weights` into a network of the same description.
-
-    Raises:
-        FileNotFoundError: When there is no such file.
-        ValueError: When the file is damaged or of another network.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}; the run has not been retrained.")
-    try:
-        with safe_open(path, "pt") as stored:
-            arch = (stored.metadata() or {}).get("arch", model.desc.hash())
-            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a mapping
-        if arch != model.desc.hash():  # networks that differ in their pools alone have the same weights
-            raise RuntimeError(f"they are of the architecture {arch[:12]}, not {model.desc.hash()[:12]}")
-        model.load_state_dict(weights)
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold the weights of this network: {error}") from error

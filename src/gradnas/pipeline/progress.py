@@ -4,7 +4,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from gradnas.training import EpochRecord, Progress, Silence
+from gradnas.training import EpochRecord, Metrics, Progress, Silence
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -45,6 +45,9 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+    def on_start(self, phase: str, metrics: Metrics) -> None:
+        """Nothing to show yet."""
 
     def on_progress(self, progress: Progress) -> None:
         """Move the bar of the phase; epochs count in fractions of steps."""

@@ -12,7 +12,7 @@ from gradnas.pipeline.context import RunContext
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer
 from gradnas.supergraph import Model
-from gradnas.training import Metrics, Trainer, first_unknown_epoch
+from gradnas.training import Metrics, Trainer
 
 
 @dataclass(frozen=True)
@@ -92,18 +92,17 @@ class Searcher:
         model = self.context.model(lambda: self._supergraph(model_desc, conf_search.fused), f"{self.phase}.weights")
         if trainer_class is None:
             return self.finalize_model(model, finalizers), None
-        checkpoint = self.context.checkpoint(self.phase)
-        start = first_unknown_epoch(checkpoint)
-        listener, alpha_log = self.context.log_search_to(self.phase, start)
+        listener, alpha_log = self.context.log_search_to(self.phase)
         trainer = trainer_class(
             conf_search,
             model,
-            checkpoint,
+            self.context.checkpoint(self.phase, conf_search),
             strategy=self.strategy,
             finalizers=finalizers,
             phase=self.phase,
             seed=self.context.seed,
             listener=listener,
+            stop=self.context.stop,
             alpha_log=alpha_log,
             cuda_graph=conf_search.cuda_graph,
         )
@@ -126,10 +125,15 @@ class Searcher:
             return Model(model_desc, droppath=conf_train.drop_path > 0, affine=True, registry=self.registry)
 
         model = self.context.model(build, f"{self.phase}.weights")
-        checkpoint = self.context.checkpoint(self.phase)
-        start = first_unknown_epoch(checkpoint)
-        listener = self.context.log_to(self.phase, start)
-        trainer = Trainer(conf_train, model, checkpoint, phase=self.phase, seed=self.context.seed, listener=listener)
+        trainer = Trainer(
+            conf_train,
+            model,
+            self.context.checkpoint(self.phase, conf_train),
+            phase=self.phase,
+            seed=self.context.seed,
+            listener=self.context.log_to(self.phase),
+            stop=self.context.stop,
+        )
         return ModelMetrics(model, trainer.fit(self.get_data(conf_train)))
 
     def clean_log_result(self, conf_search: SearchConf, search_result: SearchResult) -> SearchResult:

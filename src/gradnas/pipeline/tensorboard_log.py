@@ -31,12 +31,17 @@ class TensorBoardLog:
 
     Args:
         folder: Where the event files of the phase go; phases must not share one.
-        start: The first epoch that will be written: events of an interrupted run from there on no longer count.
     """
 
-    def __init__(self, folder: Path, start: int) -> None:
-        self._folder, self._start = folder, start
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._start = folder, 0
         self._writer: SummaryWriter | None = None
+
+    def begin(self, epoch: int) -> None:
+        """Told before the first epoch that will be written: earlier events of it and later ones no longer count."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._start = None, epoch
 
     def epoch(self, record: EpochRecord) -> None:
         """Losses, accuracies in percent, learning rate and seconds; what was not measured is left out."""

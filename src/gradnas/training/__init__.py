@@ -3,7 +3,7 @@
 from gradnas.training.checkpoint import CheckPoint as CheckPoint
 from gradnas.training.checkpoint import checkpoint_empty as checkpoint_empty
 from gradnas.training.checkpoint import create_checkpoint as create_checkpoint
-from gradnas.training.checkpoint import first_unknown_epoch as first_unknown_epoch
+from gradnas.training.finite import NotFiniteError as NotFiniteError
 from gradnas.training.listener import Listener as Listener
 from gradnas.training.listener import Progress as Progress
 from gradnas.training.listener import Silence as Silence
@@ -18,6 +18,9 @@ from gradnas.training.multi_optim import create_scheduler as create_scheduler
 from gradnas.training.settings import OptimConf as OptimConf
 from gradnas.training.settings import TrainConf as TrainConf
 from gradnas.training.step_graph import StepGraph as StepGraph
+from gradnas.training.stopping import Interrupted as Interrupted
+from gradnas.training.stopping import Stop as Stop
+from gradnas.training.stopping import Terminated as Terminated
 from gradnas.training.tester import Tester as Tester
 from gradnas.training.trainer import Trainer as Trainer
 from gradnas.training.trainer import steps_per_epoch as steps_per_epoch

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from gradnas.training.metrics import EpochRecord, Score
+from gradnas.training.metrics import EpochRecord, Metrics, Score
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,16 @@ class Progress:
 
 
 class Listener(Protocol):
-    """Told every few steps and after every epoch; must not change anything."""
+    """Told when a phase begins or goes on, every few steps, and after every epoch; must not change anything."""
+
+    def on_start(self, phase: str, metrics: Metrics) -> None:
+        """Called before the first step of a phase, also when it goes on from a checkpoint or goes back to one.
+
+        Args:
+            phase: Its name.
+            metrics: All records of the phase that stand; what was told after them no longer counts.
+        """
+        ...
 
     def on_progress(self, progress: Progress) -> None:
         """Called when the metrics were read from the device."""
@@ -43,6 +52,9 @@ class Listener(Protocol):
 
 class Silence:
     """Listens to nothing."""
+
+    def on_start(self, phase: str, metrics: Metrics) -> None:
+        pass
 
     def on_progress(self, progress: Progress) -> None:
         pass

@@ -33,6 +33,15 @@ class ScoreSums:
         self._sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, top-1 hits, top-5 hits, samples
         self._has_top5 = True
 
+    def state_dict(self) -> dict[str, Any]:
+        """The sums (a copy) and what they hold."""
+        return {"sums": self._sums.clone(), "has_top5": self._has_top5}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._sums.copy_(state["sums"])
+        self._has_top5 = state["has_top5"]
+
     @torch.no_grad()
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add one batch.
@@ -69,6 +78,7 @@ class EpochRecord:
         test: Score on the test set; only in the one record after the last epoch.
         lr: Learning rate of the weights during the epoch.
         seconds: Wall-clock time of the epoch.
+        skipped: Steps that were left out because their loss or gradient was not a finite number.
     """
 
     phase: str
@@ -78,6 +88,7 @@ class EpochRecord:
     test: Score | None = None
     lr: float | None = None
     seconds: float = 0.0
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what was not measured is null."""
@@ -87,7 +98,14 @@ class EpochRecord:
     def from_dict(values: Mapping[str, Any]) -> "EpochRecord":
         """The record of :meth:`to_dict`."""
         scores = {key: None if values[key] is None else Score(**values[key]) for key in ("train", "val", "test")}
-        return EpochRecord(values["phase"], values["epoch"], **scores, lr=values["lr"], seconds=values["seconds"])
+        return EpochRecord(
+            values["phase"],
+            values["epoch"],
+            **scores,
+            lr=values["lr"],
+            seconds=values["seconds"],
+            skipped=values["skipped"],
+        )
 
 
 class Metrics:
@@ -115,6 +133,10 @@ class Metrics:
     def last(self) -> EpochRecord | None:
         """The record of the last trained epoch."""
         return next((record for record in reversed(self.records) if record.train is not None), None)
+
+    def next_epoch(self) -> int:
+        """The first epoch without a record; the record of the test comes after the last epoch and counts as one."""
+        return 1 + max((record.epoch for record in self.records), default=-1)
 
     def best_epoch(self) -> EpochRecord | None:
         """The epoch with the highest validation accuracy, the earliest of equals; None without validation."""

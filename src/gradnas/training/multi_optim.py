@@ -99,6 +99,17 @@ class MultiOptim:
             if part.scheduler is not None and part.sched_on_epoch:
                 part.scheduler.step()
 
+    @torch.no_grad()
+    def scale_lr(self, factor: float) -> None:
+        """Multiply the learning rates of all optimizers, now and for the rest of their schedules."""
+        for part in self._parts:
+            for group in part.optimizer.param_groups:
+                for key in ("lr", "initial_lr"):
+                    if key in group:
+                        group[key] = group[key] * factor
+            if part.scheduler is not None:
+                _scale_schedule(part.scheduler, factor)
+
     def get_lr(self, i: int = 0, group: int = 0) -> float:
         """Present learning rate of a parameter group of optimizer i."""
         return float(self._parts[i].optimizer.param_groups[group]["lr"])
@@ -129,6 +140,13 @@ class MultiOptim:
 
 def _params(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _scale_schedule(schedule: LRScheduler, factor: float) -> None:
+    for inner in (schedule, *getattr(schedule, "_schedulers", ())):  # those of a sequence follow each other
+        inner.base_lrs = [lr * factor for lr in inner.base_lrs]
+        if isinstance(inner, CosineAnnealingLR):
+            inner.eta_min = inner.eta_min * factor
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
