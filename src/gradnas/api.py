@@ -1,6 +1,8 @@
 """The ten-line path: search, retrain, load."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ from gradnas.config import (
     build_strategy,
     describe_space,
     describe_strategy,
+    same_run,
 )
 from gradnas.data import DataSource, ImageSet, MapStyle, Normalization, from_dataset, load_data
 from gradnas.data.source import default_augmentation
 from gradnas.foundation.names import did_you_mean
 from gradnas.pipeline import (
+    Experiment,
     RunContext,
     RunFolder,
     dataset_conf,
@@ -29,6 +33,7 @@ from gradnas.pipeline import (
     progress_listener,
     refuse_early,
     resolve_device,
+    running,
 )
 from gradnas.result import Result
 from gradnas.spaces import ModelDescBuilder
@@ -50,6 +55,8 @@ def search(
     resume: bool = False,
     device: str = "auto",
     tensorboard: bool = False,
+    max_time: str | float | None = None,
+    deterministic: bool = False,
     progress: bool | None = None,
     **settings: Any,
 ) -> Result:
@@ -70,6 +77,9 @@ def search(
         resume: Continue the run in ``out`` if there is one.
         device: ``auto``, ``cpu``, ``cuda``, ….
         tensorboard: Also write event files into ``tensorboard/`` of the run folder.
+        max_time: Time that training may take, such as ``"1h30m"``, or in seconds; then the search stops in time and
+            gives the architecture that it has reached. Earlier parts of a resumed search count.
+        deterministic: Use torch's deterministic algorithms alone; an operation that has none is an error.
         progress: Show a progress bar; None shows one in a terminal.
         settings: Fields of :class:`gradnas.config.SearchConf`: ``batch_size``, ``optimizer``, ``precision``, ….
 
@@ -78,8 +88,11 @@ def search(
 
     Raises:
         FileExistsError: When ``out`` holds something and ``resume`` is off.
+        FloatingPointError: When a loss or gradient is not finite, naming step, images and the last checkpoint.
+        OSError: When the folder cannot be written, or another process works in it.
         TypeError: For an unknown setting, naming the nearest.
         ValueError: For data or settings that do not fit, saying what to do.
+        KeyboardInterrupt, SystemExit: After Ctrl-C or SIGTERM, when the step in progress is done and saved.
     """
     conf_search = _settings(SearchConf, SearchConf(), {"epochs": epochs, **settings})
     data = _source(train_set)
@@ -97,6 +110,8 @@ def search(
         seed=seed,
         device=device,
         tensorboard=tensorboard,
+        max_time=_limit(max_time),
+        deterministic=deterministic,
     )
     resolved = resolve_device(device)
     path = Path(out) if out is not None else free_folder("search")
@@ -107,10 +122,9 @@ def search(
     )
     experiment = prepare(conf, context, space, strategy)
     refuse_early(experiment)
-    folder = _enter(path, conf, resume)
-    with progress_listener(progress) as listener:
-        replace(experiment, context=replace(context, folder=folder, listener=listener)).run()
-    return Result(folder.path, data=data)
+    with _entered(experiment, path, progress) as entered:
+        entered.run()
+    return Result(path, data=data)
 
 
 def retrain(
@@ -125,6 +139,8 @@ def retrain(
     resume: bool = False,
     device: str | None = None,
     tensorboard: bool | None = None,
+    max_time: str | float | None = None,
+    deterministic: bool | None = None,
     progress: bool | None = None,
     **settings: Any,
 ) -> Result:
@@ -141,6 +157,9 @@ def retrain(
         resume: Continue a retraining that was interrupted.
         device: None takes that of the search.
         tensorboard: Also write event files into ``tensorboard/`` of the run folder; None does as the search.
+        max_time: Time that the retraining may take, such as ``"1h30m"``, or in seconds; then it stops in time, and the
+            network is tested as it is. None sets no limit.
+        deterministic: Use torch's deterministic algorithms alone; None does as the search.
         progress: Show a progress bar; None shows one in a terminal.
         settings: Fields of :class:`gradnas.config.RetrainConf`: ``batch_size``, ``optimizer``, ``aux_weight``,
             ``cutout``, ``drop_path``, ….
@@ -167,6 +186,8 @@ def retrain(
         retrain=conf_retrain,
         device=device if device is not None else found.config.device,
         tensorboard=tensorboard if tensorboard is not None else found.config.tensorboard,
+        max_time=_limit(max_time),
+        deterministic=deterministic if deterministic is not None else found.config.deterministic,
     )
     if train_set is not None or test_set is not None:
         source = None if test_set is not None or train_set is None else _source_name(train_set)
@@ -180,10 +201,13 @@ def retrain(
     context = RunContext(data=data, seed=conf.seed, device=resolved, resume=resume, tensorboard=conf.tensorboard)
     experiment = prepare(conf, context)
     refuse_early(experiment, search=False)
-    folder = _retrain_folder(found, conf, out, resume)
-    with progress_listener(progress) as listener:
-        replace(experiment, context=replace(context, folder=folder, listener=listener)).retrain_only()
-    return Result(folder.path, data=data)
+    into = found.folder if out is None else Path(out)
+    with (
+        running(context, _retrain_folder(found, conf, into, resume), conf, goes_on=RunFolder(into).is_run()) as going,
+        progress_listener(progress) as listener,
+    ):
+        replace(experiment, context=replace(going, listener=listener)).retrain_only()
+    return Result(into, data=data)
 
 
 def run(
@@ -202,29 +226,49 @@ def run(
         ValueError: For data or settings that do not fit, saying what to do.
     """
     data, device = load_source(conf), resolve_device(conf.device)
-    context = RunContext(data=data, seed=conf.seed, device=device, tensorboard=conf.tensorboard)
+    context = RunContext(data=data, seed=conf.seed, device=device, resume=resume, tensorboard=conf.tensorboard)
     experiment = prepare(conf, context)
     refuse_early(experiment)
-    folder = _enter(Path(out) if out is not None else free_folder("run"), conf, resume)
-    with progress_listener(progress) as listener:
-        running = replace(context, folder=folder, listener=listener, resume=resume)
-        replace(experiment, context=running).run()
-    return Result(folder.path, data=data)
+    path = Path(out) if out is not None else free_folder("run")
+    with _entered(experiment, path, progress) as entered:
+        entered.run()
+    return Result(path, data=data)
 
 
-def resume(folder: str | os.PathLike[str], *, progress: bool | None = None) -> Result:
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    max_time: str | float | None = None,
+    on_nonfinite: str | None = None,
+    progress: bool | None = None,
+) -> Result:
     """Continue the run in a folder with the configuration stored there; a finished run gives its result.
+
+    On a CPU the result is bit for bit that of a run that was never interrupted, whatever interrupted it.
+
+    Args:
+        folder: The run folder.
+        max_time: Time that the run may take in all, what it has taken before included; None keeps its limit.
+        on_nonfinite: The answer to numbers that are not finite from now on, see :class:`gradnas.config.SearchConf`;
+            None keeps it.
+        progress: Show a progress bar; None shows one in a terminal.
 
     Raises:
         FileNotFoundError: When there is no run.
-        ValueError: When the run used a data set object that only Python can give again.
+        ValueError: When the run used a data set object that only Python can give again, or no checkpoint is readable.
+        FloatingPointError, OSError, KeyboardInterrupt, SystemExit: As :func:`search`.
     """
     stored = RunFolder.open(folder)
     conf = stored.read_config()
+    if max_time is not None:
+        conf = replace(conf, max_time=_limit(max_time))
+    if on_nonfinite is not None:
+        answer: Any = {"on_nonfinite": on_nonfinite}
+        conf = replace(conf, search=replace(conf.search, **answer), retrain=replace(conf.retrain, **answer))
     if (stored / "arch.json").is_file() and not any((stored / "checkpoints").glob("search*")):
         # a retraining into a folder of its own: what was found elsewhere must not be searched again
         settings = {field.name: getattr(conf.retrain, field.name) for field in fields(conf.retrain)}
-        return retrain(folder, resume=True, progress=progress, **settings)
+        return retrain(folder, resume=True, max_time=conf.max_time, progress=progress, **settings)
     return run(conf, out=folder, resume=True, progress=progress)
 
 
@@ -288,16 +332,18 @@ def _check_fits(space: ModelDescBuilder, data: DataSource) -> None:
         )
 
 
-def _enter(path: Path, conf: RunConf, resume: bool) -> RunFolder:
-    if resume and RunFolder(path).is_run():
-        folder = RunFolder.open(path)
-        if folder.read_config() != conf:
-            raise ValueError(
-                f"{path} holds a run with another configuration. Continue it as it is with `gradnas resume {path}`, or "
-                "choose another folder."
-            )
-        return folder
-    return RunFolder.create(path, conf)
+@contextmanager
+def _entered(experiment: Experiment, path: Path, progress: bool | None) -> Iterator[Experiment]:
+    """The experiment in its folder, which is locked, with everything that a run in progress needs."""
+    conf, context = experiment.conf, experiment.context
+    folder = RunFolder.entered(path, conf, resume=context.resume)
+    goes_on = context.resume and RunFolder(path).is_run()
+    with running(context, folder, conf, goes_on=goes_on) as going, progress_listener(progress) as listener:
+        yield replace(experiment, context=replace(going, listener=listener))
+
+
+def _limit(max_time: str | float | None) -> str | None:
+    return None if max_time is None else str(max_time)
 
 
 def _is_finished_search(path: Path, conf: RunConf) -> bool:
@@ -305,32 +351,38 @@ def _is_finished_search(path: Path, conf: RunConf) -> bool:
     folder = RunFolder(path)
     if not folder.is_run() or not (folder / "arch.json").is_file():
         return False
+    if "search" in ((folder.read_json("summary.json") or {}).get("out_of_time") or ()):
+        return False
     stored = folder.read_config()
-    later = {name: getattr(conf, name) for name in ("retrain", "baseline", "device", "tensorboard")}
-    return replace(stored, **later) == conf
+    later = {name: getattr(conf, name) for name in ("retrain", "baseline", "device", "tensorboard", "deterministic")}
+    return same_run(replace(stored, **later), conf)
 
 
-def _retrain_folder(found: Result, conf: RunConf, out: str | os.PathLike[str] | None, resume: bool) -> RunFolder:
-    if out is not None and Path(out).resolve() != found.folder.resolve():
-        folder = _enter(Path(out), conf, resume)
-        found.arch.clone().save(folder / "arch.json")
-        if not (folder / "summary.json").exists():
-            folder.write_json("summary.json", facts_of_search(found.summary))
-        return folder
-    folder = RunFolder.open(found.folder)
-    if not resume and (folder / "full_arch.json").exists():
-        raise FileExistsError(
-            f"{folder.path} has a retrained network already. Choose another folder with out=…, or continue an "
-            f"interrupted retraining with resume=True or `gradnas resume {folder.path}`. Nothing was overwritten."
-        )
-    begun = folder.read_config().retrain  # not found.config, which may be older than the retraining
-    if (folder / "full_arch.json").exists() and begun != conf.retrain:
-        raise ValueError(
-            f"the retraining in {folder.path} has other settings: {begun}. Continue it with those, or choose another "
-            "folder with out=…. Nothing was overwritten."
-        )
-    folder.write_config(conf)
-    return folder
+@contextmanager
+def _retrain_folder(found: Result, conf: RunConf, into: Path, resume: bool) -> Iterator[RunFolder]:
+    """The folder of a retraining, locked: that of the search, or one of its own."""
+    if into.resolve() != found.folder.resolve():
+        with RunFolder.entered(into, conf, resume=resume) as folder:
+            found.arch.clone().save(folder / "arch.json")
+            if not (folder / "summary.json").exists():
+                folder.write_json("summary.json", facts_of_search(found.summary))
+            yield folder
+        return
+    with RunFolder.open(found.folder).locked() as folder:
+        begun = (folder / "full_arch.json").exists()
+        if begun and not resume:
+            raise FileExistsError(
+                f"{folder.path} has a retrained network already. Choose another folder with out=…, or continue an "
+                f"interrupted retraining with resume=True or `gradnas resume {folder.path}`. Nothing was overwritten."
+            )
+        stored = folder.read_config()  # not found.config, which may be older than the retraining
+        if begun and not same_run(replace(conf, retrain=stored.retrain), conf):
+            raise ValueError(
+                f"the retraining in {folder.path} has other settings: {stored.retrain}. Continue it with those, or "
+                "choose another folder with out=…. Nothing was overwritten."
+            )
+        folder.write_config(conf)
+        yield folder
 
 
 def free_folder(kind: str) -> Path:

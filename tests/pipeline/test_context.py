@@ -10,7 +10,7 @@ from torch import Tensor
 from gradnas.data import Augmentation, BatchLoader, DataSource, ImageSet, Normalization
 from gradnas.pipeline import Searcher
 from gradnas.supergraph import Model
-from gradnas.training import EpochRecord, Silence
+from gradnas.training import EpochRecord, Metrics, Silence
 
 
 def rows(images: ImageSet) -> set[bytes]:
@@ -164,7 +164,7 @@ def test_log_is_cut_back_to_where_the_phase_goes_on(tools: Any) -> None:
     for phase in ("search", "retrain"):
         for epoch in range(3):
             folder.append("metrics.jsonl", EpochRecord(phase, epoch).to_dict())
-    tools.context(folder).log_to("retrain", 1)
+    tools.context(folder).log_to("retrain").on_start("retrain", Metrics([EpochRecord("retrain", 0)]))
     assert [r.epoch for r in folder.metrics("retrain")] == [0]
     assert [r.epoch for r in folder.metrics("search")] == [0, 1, 2]
 
@@ -185,7 +185,7 @@ def test_log_and_listener_are_both_told(tools: Any) -> None:
 
 def test_without_a_folder_nothing_is_saved(tools: Any) -> None:
     context = tools.context()
-    assert context.checkpoint("search") is None
+    assert context.checkpoint("search", tools.search_conf()) is None
     assert context.log_to("search") is context.listener
 
 

@@ -12,8 +12,8 @@ from gradnas.arch import Genotype, ModelDesc
 from gradnas.data import BatchLoader
 from gradnas.ops import DropPath_
 from gradnas.pipeline import Evaluater, RunFolder, load_weights
-from gradnas.pipeline.evaluater import save_weights
 from gradnas.pipeline.random_searcher import random_member
+from gradnas.pipeline.weights import save_weights
 from gradnas.spaces import DartsSpace
 from gradnas.supergraph import Model
 

@@ -138,14 +138,14 @@ def test_events_change_nothing_else(tools: Any, without_seconds: Any) -> None:
 
 
 def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
-    log = TensorBoardLog(tmp_path / "x", 0)
+    log = TensorBoardLog(tmp_path / "x")
     log.epoch(EpochRecord("search", 0, train=Score(float("nan"), 50.0), lr=None, seconds=1.5))
     assert scalars(tmp_path / "x") == {"top1/train": [(0, 50.0)], "seconds": [(0, 1.5)]}  # on disk when it returns
 
 
 def test_an_early_stop_repeats_no_step(tmp_path: Path) -> None:
     cells = {"regular": {"edges": [[0, 0]], "ops": ["a", "b"], "weights": [[0.25, 0.75]]}}
-    log = TensorBoardLog(tmp_path / "x", 0)
+    log = TensorBoardLog(tmp_path / "x")
     log.alphas({"epoch": 3, "cells": cells, "entropy": 0.5, "words": "said", "diagnosis": ["stopped"]})
     log.alphas({"epoch": 3, "returned_epoch": 1, "cells": cells, "entropy": 0.7})
     assert scalars(tmp_path / "x") == {"search/entropy": [(3, 0.5)]}

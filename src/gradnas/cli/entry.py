@@ -10,11 +10,11 @@ from typing import TextIO
 from gradnas import __version__
 from gradnas.cli.command import Command
 from gradnas.cli.commands import COMMANDS
-from gradnas.cli.errors import EXPECTED, Interrupted, UsageError, did_you_mean_command, one_line
+from gradnas.cli.errors import EXPECTED, INTERRUPTED, StoppedRun, UsageError, did_you_mean_command, one_line
 from gradnas.cli.options import parse
 from gradnas.cli.output import complain, say
 
-OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, WRONG_USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; None takes those of the process.
 
     Returns:
-        Exit code: 0, 1 for an error, 2 for a wrong command line, 130 after an interruption.
+        Exit code: 0, also after SIGTERM has stopped a run, which is saved; 1 for an error, 2 for a wrong command line,
+        130 after Ctrl-C.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     with _warnings_in_one_line():
@@ -33,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UsageError as error:
             complain(f"error: {error}")
             return WRONG_USAGE
-        except Interrupted as stop:
+        except StoppedRun as stop:
             complain(str(stop))
-            return INTERRUPTED
+            return stop.exit_code
         except KeyboardInterrupt:
             complain("interrupted.")
             return INTERRUPTED

@@ -9,19 +9,25 @@ EXPECTED = (ValueError, TypeError, KeyError, OSError, FloatingPointError, Import
 """Errors that the library explains; anything else is a fault of ours and keeps its traceback."""
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+
 class UsageError(Exception):
     """The command line itself is wrong: exit code 2."""
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error
-    """The user stopped a run.
+class StoppedRun(Exception):  # noqa: N818 - not an error
+    """A signal stopped a run.
 
     Args:
-        advice: How to go on.
+        text: What was saved, and how to go on.
+        exit_code: Of the program.
     """
 
-    def __init__(self, advice: str) -> None:
-        super().__init__(advice)
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 def one_line(error: BaseException) -> str:
@@ -49,10 +55,11 @@ def did_you_mean_command(name: str, known: list[str]) -> str:
     return f" Did you mean {close!r}?" if close is not None else f" Known: {', '.join(known)}."
 
 
-def resume_advice(folder: Path) -> str:
-    """How to go on with the run in a folder, if it has begun to be one."""
+def resume_advice(folder: Path, what: str) -> str:
+    """What stopped the run in a folder, and how to go on with it, if it has begun to be one."""
     from gradnas.pipeline import RunFolder
 
+    said = what or "interrupted"
     if RunFolder(folder).is_run():
-        return f"interrupted. Continue with `gradnas resume {folder}`."
-    return "interrupted before anything was written."
+        return f"{said}. Continue with `gradnas resume {folder}`."
+    return f"{said} before anything was written."

@@ -75,7 +75,8 @@ def parse(parser: ArgumentParser, argv: Sequence[str], aliases: Aliases) -> dict
     """
     _refuse_unknown(parser, argv, aliases)
     try:
-        values: dict[str, Any] = parser.parse_args(_expand(argv, aliases), defaults=False).as_dict()
+        tokens = _with_values(_expand(argv, aliases), _switches(parser))
+        values: dict[str, Any] = parser.parse_args(tokens, defaults=False).as_dict()
     except ArgumentError as error:
         raise UsageError(_explain(error, parser)) from error
     return values
@@ -110,6 +111,25 @@ def _expand(argv: Sequence[str], aliases: Aliases) -> list[str]:
             value = following
         expanded += [f"{target}={value}" for target in aliases[option]]
     return expanded
+
+
+def _switches(parser: ArgumentParser) -> set[str]:
+    """Options that are true or false."""
+    return {
+        option
+        for action in parser._actions
+        if action.type is bool or getattr(action, "_typehint", None) is bool
+        for option in action.option_strings
+    }
+
+
+def _with_values(argv: Sequence[str], switches: set[str]) -> list[str]:
+    """A switch that stands alone means true."""
+    following = [*argv[1:], "--"]
+    return [
+        f"{token}=true" if token in switches and re.match(r"--", after) else token
+        for token, after in zip(argv, following, strict=True)
+    ]
 
 
 def _explain(error: ArgumentError, parser: ArgumentParser) -> str:

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 from gradnas import api
 from gradnas.cli.command import Command, Options, add_folder
-from gradnas.cli.errors import Interrupted, UsageError, did_you_mean_command, resume_advice
+from gradnas.cli.errors import INTERRUPTED, StoppedRun, UsageError, did_you_mean_command, resume_advice
 from gradnas.cli.options import Aliases, add_option, add_settings
 from gradnas.cli.output import say, say_result
 from gradnas.config import (
@@ -22,6 +22,7 @@ from gradnas.config import (
     preset_text,
     values_of,
 )
+from gradnas.training import Terminated
 
 OWN_OPTIONS = ("preset", "config", "out", "debug")
 
@@ -29,6 +30,7 @@ ALIASES: Aliases = {
     "--data": ("--data.source",),
     "--space": ("--space.name",),
     "--strategy": ("--strategy.name",),
+    "--max-time": ("--max_time",),
 }
 RUN_ALIASES: Aliases = {**ALIASES, "--max-steps": ("--search.max_steps_per_epoch", "--retrain.max_steps_per_epoch")}
 SEARCH_ALIASES: Aliases = {
@@ -47,6 +49,7 @@ def _add_sources(parser: ArgumentParser, default_out: str, max_steps_of: str) ->
     _add_layers(parser)
     add_option(parser, "--out", str, "DIR", f"Run folder, by default the next free {default_out}-N.")
     add_option(parser, "--max-steps", int, "N", f"Stop each epoch after N steps; short for {max_steps_of}.")
+    add_option(parser, "--max-time", str, "TIME", "Short for --max_time.")
 
 
 def _add_run(parser: ArgumentParser) -> None:
@@ -121,7 +124,9 @@ def _working_in(folder: Path) -> Iterator[Path]:
     try:
         yield folder
     except KeyboardInterrupt as stop:
-        raise Interrupted(resume_advice(folder)) from stop
+        raise StoppedRun(resume_advice(folder, str(stop)), INTERRUPTED) from stop
+    except Terminated as stop:
+        raise StoppedRun(resume_advice(folder, str(stop)), 0) from stop
 
 
 def _add_retrain(parser: ArgumentParser) -> None:
@@ -132,11 +137,13 @@ def _add_retrain(parser: ArgumentParser) -> None:
     add_option(parser, "--device", str, "DEVICE", "auto, cpu, cuda, …; by default that of the search.")
     add_option(parser, "--tensorboard", bool, "true|false", "Write event files too; by default as the search did.")
     add_option(parser, "--max-steps", int, "N", "Short for --max_steps_per_epoch.")
+    add_option(parser, "--max-time", str, "TIME", "Time that the retraining may take, such as 90m or 1h30m.")
+    add_option(parser, "--deterministic", bool, "true|false", "Deterministic algorithms alone; by default as searched.")
     add_settings(parser, RetrainConf, RETRAIN_ALIASES)
 
 
 def _retrain(options: Options) -> None:
-    own = {"folder", *OWN_OPTIONS, "data", "device", "tensorboard"}
+    own = {"folder", *OWN_OPTIONS, "data", "device", "tensorboard", "max_time", "deterministic"}
     values, origins = _layers(options)
     if origins and not values.get("retrain"):
         raise UsageError(f"{' + '.join(origins)} says nothing of retraining. Give another recipe, or none.")
@@ -154,14 +161,24 @@ def _retrain(options: Options) -> None:
             train_set=options.get("data"),
             device=options.get("device"),
             tensorboard=options.get("tensorboard"),
+            max_time=options.get("max_time"),
+            deterministic=options.get("deterministic"),
             **settings,
         )
     say_result(result)
 
 
+def _add_resume(parser: ArgumentParser) -> None:
+    add_folder(parser)
+    add_option(parser, "--max-time", str, "TIME", "Time that the run may take in all, such as 90m or 1h30m.")
+    add_option(
+        parser, "--on-nonfinite", str, "stop|skip|rollback", "What follows a loss that is no number from now on."
+    )
+
+
 def _resume(options: Options) -> None:
     with _working_in(Path(options["folder"])) as folder:
-        result = api.resume(folder)
+        result = api.resume(folder, max_time=options.get("max_time"), on_nonfinite=options.get("on_nonfinite"))
     say_result(result)
 
 
@@ -202,8 +219,8 @@ RETRAIN = Command(
 
 RESUME = Command(
     name="resume",
-    usage="FOLDER",
+    usage="FOLDER [--max-time TIME] [--on-nonfinite stop|skip|rollback]",
     summary="Continue an interrupted run with the settings stored in its folder.",
-    add_options=add_folder,
+    add_options=_add_resume,
     act=_resume,
 )

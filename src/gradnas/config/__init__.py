@@ -23,3 +23,6 @@ from gradnas.config.settings import PhaseConf as PhaseConf
 from gradnas.config.settings import RetrainConf as RetrainConf
 from gradnas.config.settings import RunConf as RunConf
 from gradnas.config.settings import SearchConf as SearchConf
+from gradnas.config.settings import same_run as same_run
+from gradnas.config.stored import from_stored as from_stored
+from gradnas.config.stored import to_stored as to_stored

@@ -82,6 +82,17 @@ def check_keys(values: Mapping[str, Any], kind: type, where: str, place: str = "
                 check_keys(value, typing.cast("type", hints[key]), where, f"{name}.")
             elif not all(isinstance(option, str) for option in value):
                 raise ValueError(f"{where}: the keys of {name} must be names, got {list(value)}.")
+        else:
+            _check_text(value, hints[key], f"{where}: {name}")
+
+
+def _check_text(value: object, hint: Any, place: str) -> None:
+    """Refuse text for a number, which the parser would read as YAML once more, and null where it has no meaning."""
+    kinds = typing.get_args(hint) or (hint,)
+    numeric = {bool, int, float, type(None)}.issuperset(kinds)
+    if (value is None and type(None) not in kinds) or (isinstance(value, str) and numeric):
+        expected = " or ".join(_kind(getattr(kind, "__name__", str(kind))) for kind in kinds)
+        raise ValueError(f"{place} must be {expected}, got {'null' if value is None else repr(value)}.")
 
 
 def readable(error: Exception, prefix: str = "") -> str:

@@ -1,13 +1,13 @@
 """Settings of a whole run: frozen, reloadable, every key known. Times in seconds, accuracies in percent."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar
 
 from gradnas.arch.shapes import check_count
 from gradnas.data.augmentation import check_policy
 from gradnas.foundation.durations import seconds_of
 from gradnas.strategies import StabilizeConf
-from gradnas.training import OptimConf, TrainConf
+from gradnas.training import WATCHING, OptimConf, TrainConf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,9 @@ class PhaseConf(TrainConf):
         check_policy(self.policy)
         if not 0 <= self.val_ratio < 1:
             raise ValueError(f"val_ratio must be at least 0 and below 1, got {self.val_ratio}.")
+
+
+Phase = TypeVar("Phase", bound=PhaseConf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,3 +181,20 @@ class RunConf:
         check_count(self.seed, "seed", 0)
         if self.max_time is not None:
             seconds_of(self.max_time, "max_time")
+
+
+def same_run(one: RunConf, other: RunConf) -> bool:
+    """Whether two configurations are of one run, which can go on with either.
+
+    They may differ in the limit of time, in what is saved when, and in the answer to numbers that are not finite.
+    """
+    return _shaping(one) == _shaping(other)
+
+
+def _shaping(conf: RunConf) -> RunConf:
+    return replace(conf, max_time=None, search=_unwatched(conf.search), retrain=_unwatched(conf.retrain))
+
+
+def _unwatched(conf: Phase) -> Phase:
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(PhaseConf) if f.name in WATCHING}
+    return replace(conf, **defaults)

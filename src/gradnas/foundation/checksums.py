@@ -30,7 +30,8 @@ def damaged(what: object, advice: str) -> ValueError:
         advice: What to do where the original is not at hand, or the change is meant.
     """
     return ValueError(
-        f"{what} was changed or damaged since it was written: its checksum does not fit. Put the original back. {advice}"
+        f"{what} was changed or damaged since it was written: its checksum does not fit. Put the original back. "
+        f"{advice}"
     )
 
 

@@ -5,7 +5,6 @@ from gradnas.pipeline.context import RunContext as RunContext
 from gradnas.pipeline.darts_optimizer import DARTSOptimizer as DARTSOptimizer
 from gradnas.pipeline.evaluater import EvalResult as EvalResult
 from gradnas.pipeline.evaluater import Evaluater as Evaluater
-from gradnas.pipeline.evaluater import load_weights as load_weights
 from gradnas.pipeline.experiment import Experiment as Experiment
 from gradnas.pipeline.experiment import dataset_conf as dataset_conf
 from gradnas.pipeline.experiment import facts_of_search as facts_of_search
@@ -22,8 +21,10 @@ from gradnas.pipeline.progress import progress_listener as progress_listener
 from gradnas.pipeline.random_searcher import RandomSearcher as RandomSearcher
 from gradnas.pipeline.refusals import refuse_early as refuse_early
 from gradnas.pipeline.run_folder import RunFolder as RunFolder
+from gradnas.pipeline.running import running as running
 from gradnas.pipeline.searcher import Searcher as Searcher
 from gradnas.pipeline.searcher import SearchResult as SearchResult
+from gradnas.pipeline.weights import load_weights as load_weights
 from gradnas.pipeline.xnas import XnasArchTrainer as XnasArchTrainer
 from gradnas.pipeline.xnas import XnasExperimentRunner as XnasExperimentRunner
 from gradnas.pipeline.xnas import XnasModelDescBuilder as XnasModelDescBuilder

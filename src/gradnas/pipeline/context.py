@@ -46,6 +46,22 @@ class RunContext:
         path = None if self.folder is None else self.folder.checkpoint(phase)
         return create_checkpoint(path, self.resume, keep=conf.keep_checkpoints)
 
+    def has_begun(self, phase: str) -> bool:
+        """Whether a phase has left a checkpoint."""
+        return self.folder is not None and bool(CheckPoint(self.folder.checkpoint(phase)).files())
+
+    def may_begin(self, phase: str) -> bool:
+        """Whether there is time for a phase; one that has begun is entered, to be closed where it stands.
+
+        Raises:
+            Interrupted, Terminated: When a signal has asked the run to stop, all of which is saved.
+        """
+        self.stop.raise_if_asked(f"everything before phase {phase!r} is saved")
+        if self.stop.time_is_up() and not self.has_begun(phase):
+            self.stop.cut_short[phase] = True
+            return False
+        return True
+
     def model(self, build: Callable[[], Model], purpose: str) -> Model:
         """Build a network with initial weights that follow from the seed, on the device, in channels_last."""
         with seeded_initialization(self.seed, purpose):
@@ -127,9 +143,10 @@ class _Logged:
 
     def on_start(self, phase: str, metrics: Metrics) -> None:
         epoch = metrics.next_epoch()
-        self._folder.rewind("metrics.jsonl", epoch, phase)
+        self._folder.restore("metrics.jsonl", phase, metrics.to_list())
         if self._alphas:
             self._folder.rewind("alphas.jsonl", epoch)
+            self._folder.warn_of_gaps("alphas.jsonl", epoch)
         if self._events is not None:
             self._events.begin(epoch)
         self._listener.on_start(phase, metrics)

@@ -50,10 +50,12 @@ class Experiment:
         """
         latency = self.known().get("latency")
         summary = self.record_search(self.search())
-        if self.conf.retrain.epochs > 0:
+        if self.conf.retrain.epochs > 0 and self.context.may_begin("retrain"):
             summary = self.record_retraining(self.retrain(), summary, latency)
-        if self.conf.baseline.samples > 0:
+        if self.conf.baseline.samples > 0 and self.context.may_begin("baseline_search_0"):
             summary |= self.baseline(summary["search_epochs"])
+        if summary["out_of_time"] != self._out_of_time(summary) or "random_baseline_samples" in summary:
+            summary["out_of_time"] = self._out_of_time(summary)
             self._write(summary)
         return summary
 
@@ -110,7 +112,7 @@ class Experiment:
             "random_baseline_genotype": genotype_text(found.model_desc),
             "random_baseline_search_seconds": searcher.seconds,
         }
-        if self.conf.retrain.epochs > 0:
+        if self.conf.retrain.epochs > 0 and self.context.may_begin("baseline_retrain"):
             evaluater = Evaluater(self.context, phase="baseline_retrain", subfolder="baseline")
             result = evaluater.evaluate(self.conf.retrain, self.space)
             test = result.train_metrics.test
@@ -129,6 +131,7 @@ class Experiment:
         """Write summary and report of a search that is done; returns the summary."""
         assert search.model_desc is not None
         summary = {**self._facts(), **self._search_facts(search.model_desc, search)}
+        summary["out_of_time"] = self._out_of_time({})
         self._write(summary)
         return summary
 
@@ -144,8 +147,14 @@ class Experiment:
             The summary.
         """
         summary = {**known, **self._facts(), **self._retrain_facts(result, latency)}
+        summary["out_of_time"] = self._out_of_time(known)
         self._write(summary)
         return summary
+
+    def _out_of_time(self, known: dict[str, Any]) -> list[str]:
+        """The phases that the limit of time has cut short or kept from beginning, those known before among them."""
+        phases = {**dict.fromkeys(known.get("out_of_time", ()), True), **self.context.stop.cut_short}
+        return [phase for phase, cut_short in phases.items() if cut_short]
 
     def _facts(self) -> dict[str, Any]:
         data = self.context.data
@@ -204,17 +213,18 @@ class Experiment:
         from gradnas.report import write_report  # draws; a search alone should not pay for importing it
 
         if self.context.folder is not None:
+            summary["log_lines"] = self.context.folder.count_lines()
             self.context.folder.write_json("summary.json", summary)
             write_report(self.context.folder.path)
 
 
 def facts_of_search(summary: dict[str, Any]) -> dict[str, Any]:
-    """A summary without what a retraining and a baseline have added: they are not those of another retraining."""
+    """A summary without what a retraining and a baseline have added, for the folder of another retraining."""
     added = ("test_", "retrain_", "random_baseline_")
     return {
         key: value
         for key, value in summary.items()
-        if not key.startswith(added) and key not in ("confusion", "latency")
+        if not key.startswith(added) and key not in ("confusion", "latency", "log_lines")
     }
 
 

@@ -2,12 +2,24 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from gradnas.config import STRATEGIES, BaselineConf, RetrainConf, RunConf, build_space, build_strategy, load_config
+from gradnas.config import (
+    STRATEGIES,
+    BaselineConf,
+    RetrainConf,
+    RunConf,
+    build_space,
+    build_strategy,
+    load_config,
+    same_run,
+)
 from gradnas.finalizers import Finalizers
+from gradnas.foundation.files import write_atomic
 from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.evaluater import EvalResult, Evaluater
@@ -21,6 +33,7 @@ from gradnas.pipeline.experiment import (
 )
 from gradnas.pipeline.refusals import refuse_early
 from gradnas.pipeline.run_folder import RunFolder
+from gradnas.pipeline.running import running
 from gradnas.pipeline.searcher import Searcher, SearchResult
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer, Strategy
@@ -83,20 +96,25 @@ class ExperimentRunner:
         found: SearchResult | None = None
         evaluated: EvalResult | None = None
         if search:
-            experiment = self._enter("search", replace(self.conf, retrain=RetrainConf(epochs=0), baseline=_NO_BASELINE))
-            found = self.run_search(self.conf)
-            experiment.record_search(found)
+            conf = replace(self.conf, retrain=RetrainConf(epochs=0), baseline=_NO_BASELINE)
+            with self._entered("search", conf) as experiment:
+                found = self.run_search(self.conf)
+                experiment.record_search(found)
         if eval:
-            experiment = self._enter("eval", replace(self.conf, baseline=_NO_BASELINE))
-            searched = RunFolder(self._folder_path("search"))
-            arch = searched / "arch.json"
-            if not arch.is_file():
-                raise FileNotFoundError(f"no found architecture at {arch}; run the search first.")
-            shutil.copyfile(arch, self._folder_path("eval") / "arch.json")
-            evaluated = self.run_eval(self.conf)
-            facts = facts_of_search(searched.read_json("summary.json") or {})
-            experiment.record_retraining(evaluated, facts, experiment.known().get("latency"))
+            with self._entered("eval", replace(self.conf, baseline=_NO_BASELINE)) as experiment:
+                evaluated = self._evaluate_found(experiment)
         return found, evaluated
+
+    def _evaluate_found(self, experiment: Experiment) -> EvalResult:
+        searched = RunFolder(self._folder_path("search"))
+        arch = searched / "arch.json"
+        if not arch.is_file():
+            raise FileNotFoundError(f"no found architecture at {arch}; run the search first.")
+        write_atomic(self._folder_path("eval") / "arch.json", arch.read_bytes())
+        evaluated = self.run_eval(self.conf)
+        facts = facts_of_search(searched.read_json("summary.json") or {})
+        experiment.record_retraining(evaluated, facts, experiment.known().get("latency"))
+        return evaluated
 
     def run_search(self, conf: RunConf) -> SearchResult:
         """The search in the folder just prepared."""
@@ -151,20 +169,21 @@ class ExperimentRunner:
         strategy = build_strategy(conf.strategy)
         return Experiment(conf=conf, context=self.context, space=self.model_desc_builder(), strategy=strategy)
 
-    def _enter(self, phase: str, conf: RunConf) -> Experiment:
+    @contextmanager
+    def _entered(self, phase: str, conf: RunConf) -> Iterator[Experiment]:
         assert self._data is not None
         path = self._folder_path(phase)
         if self.clean_expdir and RunFolder(path).is_run():
-            shutil.rmtree(path)
-        resume = RunFolder(path).is_run() and RunFolder(path).read_config() == conf
-        folder = RunFolder.open(path) if resume else RunFolder.create(path, conf)
-        self._context = RunContext(
+            with RunFolder(path).locked():
+                shutil.rmtree(path)
+        resume = RunFolder(path).is_run() and same_run(RunFolder(path).read_config(), conf)
+        context = RunContext(
             data=self._data,
             seed=conf.seed,
             device=resolve_device(conf.device),
-            folder=folder,
             listener=self.listener,
             resume=resume,
             tensorboard=conf.tensorboard,
         )
-        return self._experiment(conf)
+        with running(context, RunFolder.entered(path, conf, resume=resume), conf, goes_on=resume) as self._context:
+            yield self._experiment(conf)

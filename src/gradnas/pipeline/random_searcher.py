@@ -39,6 +39,8 @@ class RandomSearcher:
         scores: list[float] = []
         trained: list[ModelMetrics] = []
         for i, member in enumerate(members):
+            if i > 0 and not self.context.may_begin(f"{self.phase}_{i}"):
+                break
             searcher = Searcher(self.context, phase=f"{self.phase}_{i}")
             searcher.registry = builder.registry
             epochs = self.strategy.epochs_each(conf_search.epochs)

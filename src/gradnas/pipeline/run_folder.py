@@ -1,31 +1,34 @@
 """The run folder: everything a run leaves, and nothing outside it."""
 
-import json
-import math
 import os
-import platform
-import shlex
-import subprocess
-import sys
-import warnings
-from importlib import metadata
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gradnas.config import RunConf, from_yaml, to_yaml
-from gradnas.foundation.files import write_atomic
+from gradnas.config import RunConf, from_stored, same_run, to_stored
+from gradnas.foundation.files import leftovers, write_atomic
+from gradnas.foundation.locks import locked
+from gradnas.pipeline.environment import changed_facts, doubts, environment, version_of
+from gradnas.pipeline.run_files import read_object, write_value
+from gradnas.pipeline.run_log import RunLog
 from gradnas.training import EpochRecord
 
 MARKER = "environment.json"  # every folder that gradnas made has one
+LOCK = "run.lock"  # while a process works in the folder
+LOGS = ("metrics.jsonl", "alphas.jsonl")
+
+_MEANT = "If the change is meant, delete the entry with the checksum."
+_NO_LOCK = frozenset({"report.html"})  # `gradnas report` writes it while a run goes on
+_ABANDONED_S = 600.0
 
 
 class RunFolder:
-    """One run on disk. Files are written in one step; logs get one line at a time.
+    """One run on disk. Files are written in one step and carry checksums; logs get one line at a time.
 
     Args:
-        path: The folder, which must exist; see :meth:`create` and :meth:`open`.
+        path: The folder, which must exist; see :meth:`create`, :meth:`open` and :meth:`entered`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -33,29 +36,15 @@ class RunFolder:
 
     @staticmethod
     def create(path: str | os.PathLike[str], conf: RunConf) -> "RunFolder":
-        """Make a new run folder with its configuration and environment.
+        """Make a new run folder with its configuration and environment; of two processes that try, one succeeds.
 
         Raises:
             FileExistsError: When the folder exists and is not empty; nothing in it is touched.
+            InUseError: When another process is about to fill it.
             OSError: When it cannot be written.
         """
-        folder = RunFolder(path)
-        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
-            what = "a run" if folder.is_run() else "files"
-            raise FileExistsError(
-                f"{folder.path} already holds {what}. To continue a run use `gradnas resume {folder.path}` "
-                "(in Python: resume=True); otherwise choose another name. Nothing was overwritten."
-            )
-        facts = environment()
-        folder.path.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.write_json(MARKER, facts)
-            folder.write_config(conf)
-        except BaseException:
-            for name in (MARKER, "config.yaml"):  # an unfinished folder could be neither resumed nor used again
-                (folder / name).unlink(missing_ok=True)
-            raise
-        return folder
+        with RunFolder.entered(path, conf) as folder:
+            return folder
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> "RunFolder":
@@ -65,9 +54,103 @@ class RunFolder:
             raise FileNotFoundError(f"{folder.path} is not a run folder: it has no config.yaml with {MARKER}.")
         return folder
 
+    @staticmethod
+    @contextmanager
+    def entered(path: str | os.PathLike[str], conf: RunConf, *, resume: bool = False) -> Iterator["RunFolder"]:
+        """A folder for a run of this configuration, that of this process alone until the end of the block.
+
+        Args:
+            path: A new or empty folder; made where it is missing.
+            conf: The resolved configuration.
+            resume: Take the run that is there already, if there is one.
+
+        Raises:
+            FileExistsError: When the folder holds something that is not to be resumed; nothing in it is touched.
+            InUseError: When another process works in it.
+            OSError: When it cannot be written.
+            ValueError: When the run that is there has another configuration, or a damaged one.
+        """
+        folder = RunFolder(path)
+        if not (resume and folder.is_run()):
+            folder._check_empty()  # before a lock file is put among things that are not ours
+        missing = [parent for parent in (folder.path, *folder.path.parents) if not parent.exists()]
+        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with folder.locked():
+                if resume and folder.is_run():
+                    folder._check_same(conf)
+                else:
+                    folder._check_empty()
+                    folder._fill(conf)
+                yield folder
+        finally:
+            for parent in missing:
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
+
+    @contextmanager
+    def locked(self) -> Iterator["RunFolder"]:
+        """The folder, that of this process alone until the end of the block; what killed writers left is removed.
+
+        Raises:
+            InUseError: When another process works in it, naming that, or this one has entered it already.
+            OSError: When it cannot be written.
+        """
+        with locked(self / LOCK, self.path) as alone:
+            if alone:
+                self._remove_leftovers()
+            yield self
+
     def is_run(self) -> bool:
         """True when gradnas made this folder."""
         return (self.path / MARKER).is_file() and (self.path / "config.yaml").is_file()
+
+    def _check_empty(self) -> None:
+        if not self.path.exists():
+            return
+        if self.path.is_dir():
+            ours = {LOCK, *(path.name for _, path in leftovers(self.path))}
+            if self._begun():
+                ours.add(MARKER)
+            if all(path.name in ours for path in self.path.iterdir()):
+                return
+        what = "a run" if self.is_run() else "files"
+        raise FileExistsError(
+            f"{self.path} already holds {what}. To continue a run use `gradnas resume {self.path}` "
+            "(in Python: resume=True); otherwise choose another name. Nothing was overwritten."
+        )
+
+    def _begun(self) -> bool:
+        """Whether a process was killed here between the two files of a new folder, which holds nothing else of ours."""
+        try:
+            return not (self / "config.yaml").exists() and "gradnas" in (self.read_json(MARKER) or {})
+        except ValueError:
+            return False
+
+    def _check_same(self, conf: RunConf) -> None:
+        stored = self.read_config()
+        if not same_run(stored, conf):
+            raise ValueError(
+                f"{self.path} holds a run with another configuration. Continue it as it is with "
+                f"`gradnas resume {self.path}`, or choose another folder."
+            )
+        if stored != conf:
+            self.write_config(conf)
+
+    def _fill(self, conf: RunConf) -> None:
+        try:
+            self.write_json(MARKER, environment(deterministic=conf.deterministic))
+            self.write_config(conf)
+        except BaseException:
+            for name in (MARKER, "config.yaml"):  # an unfinished folder could be neither resumed nor used again
+                (self / name).unlink(missing_ok=True)
+            raise
+
+    def _remove_leftovers(self) -> None:
+        for folder in (self.path, *(path for path in self.path.iterdir() if path.is_dir() and not path.is_symlink())):
+            for name, path in leftovers(folder):
+                if name not in _NO_LOCK or time.time() - path.stat().st_mtime > _ABANDONED_S:
+                    path.unlink(missing_ok=True)
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -80,9 +163,11 @@ class RunFolder:
         """The resolved configuration. ValueError when it is damaged, or of a gradnas with other settings."""
         path = self / "config.yaml"
         try:
-            return from_yaml(path.read_text(encoding="utf-8"), str(path))
+            return from_stored(path.read_text(encoding="utf-8"), str(path))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is damaged: it is no UTF-8 text. Put the original back.") from error
         except ValueError as error:
-            writer, reader = self.version(), _version("gradnas")
+            writer, reader = self.version(), version_of("gradnas")
             if writer in (None, reader):
                 raise
             raise ValueError(
@@ -91,134 +176,96 @@ class RunFolder:
             ) from error
 
     def version(self) -> str | None:
-        """The gradnas that made the folder; None when it does not say."""
-        facts = self.read_json(MARKER)
+        """The gradnas that made the folder; None when it does not say, or no longer can."""
+        try:
+            facts = self.read_json(MARKER)
+        except ValueError:
+            return None
         found = facts.get("gradnas") if isinstance(facts, dict) else None
         return found if isinstance(found, str) else None
 
     def write_config(self, conf: RunConf) -> None:
         """Store the resolved configuration."""
-        write_atomic(self / "config.yaml", to_yaml(conf))
+        write_atomic(self / "config.yaml", to_stored(conf))
 
     def write_json(self, name: str, value: Any) -> None:
-        """Store a value as indented JSON; numbers that are not finite, which JSON does not have, become null."""
-        write_atomic(self / name, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        """Store a value as indented JSON, an object with its checksum as last member.
+
+        Numbers that are not finite, which JSON does not have, become null.
+        """
+        write_value(self / name, value)
 
     def read_json(self, name: str) -> Any:
         """Read :meth:`write_json`; None when there is no such file. ValueError when it is damaged."""
-        path = self / name
-        if not path.is_file():
-            return None
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+        advice = f"Without it, delete the file: `gradnas resume {self.path}` makes it again."
+        return read_object(self / name, advice if name == "summary.json" else _MEANT)
 
-    def append(self, name: str, record: dict[str, Any]) -> None:
-        """Add one line to a log; numbers that are not finite become null.
+    def record_continuation(self, *, deterministic: bool = False) -> tuple[str, ...]:
+        """Note in ``environment.json`` that the run goes on now, with what is otherwise than when it last did.
 
-        Raises:
-            OSError: When it cannot be written, e.g. for a full disk; the lines before are intact.
-        """
-        line = (json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n").encode()
-        path = self / name
-        size = path.stat().st_size if path.exists() else 0
-        try:
-            with open(path, "ab") as stream:
-                stream.write(line)
-        except OSError as error:
-            if path.exists():
-                os.truncate(path, size)
-            raise OSError(
-                error.errno,
-                f"cannot add {len(line):,} bytes to {path}: {error.strerror}. The lines before are intact; free some "
-                "space and continue with `gradnas resume`",
-            ) from error
-
-    def read_lines(self, name: str) -> list[dict[str, Any]]:
-        """The records of a log; a last line that a crash cut short is left out with a warning."""
-        path = self / name
-        if not path.is_file():
-            return []
-        records = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                warnings.warn(f"{path}, line {number} is damaged and left out.", stacklevel=2)
-        return records
-
-    def rewind(self, name: str, epoch: int, phase: str | None = None) -> None:
-        """Cut a log back to what a checkpoint knows: drop records of this epoch and later ones.
+        A file that is damaged is kept as ``environment.json.damaged`` and begun anew: no result depends on it.
 
         Args:
-            name: The log.
-            epoch: The first epoch that will run again.
-            phase: Only records of this phase; None where records carry none.
+            deterministic: Whether the run takes torch's deterministic algorithms alone.
+
+        Returns:
+            Sentences for the user on changes that may move the last bits of the result, and on damage.
         """
-        if not (self / name).is_file():
-            return
-        kept = [r for r in self.read_lines(name) if r.get("phase") != phase or r["epoch"] < epoch]
-        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
-        write_atomic(self / name, text)
+        now = environment(deterministic=deterministic)
+        try:
+            facts = self.read_json(MARKER) or {}
+            if not isinstance(facts, dict):
+                raise ValueError(f"{self / MARKER} is not a JSON object.")
+        except ValueError as error:
+            kept = (self / MARKER).with_name(f"{MARKER}.damaged")
+            write_atomic(kept, (self / MARKER).read_bytes())
+            self.write_json(MARKER, now)
+            return (f"{error} Where the run began is no longer known; the file is kept as {kept.name}.",)
+        earlier = facts.get("continued", [])
+        known = {name: value for name, value in facts.items() if name != "continued"}
+        for entry in earlier if isinstance(earlier, list) else []:
+            known |= entry if isinstance(entry, dict) else {}
+        entries = [*(earlier if isinstance(earlier, list) else []), changed_facts(known, now)]
+        self.write_json(MARKER, {**facts, "continued": entries})
+        return doubts(known, now)
+
+    def log(self, name: str) -> RunLog:
+        """A log of the run."""
+        return RunLog(self / name)
+
+    def append(self, name: str, record: dict[str, Any]) -> None:
+        """Add one line to a log; see :meth:`RunLog.append`."""
+        self.log(name).append(record)
+
+    def read_lines(self, name: str) -> list[dict[str, Any]]:
+        """The records of a log; damaged lines are left out with a warning, and so are lines that are lost."""
+        return self.log(name).read(at_least=self._lines_known(name))
+
+    def rewind(self, name: str, epoch: int, phase: str | None = None) -> None:
+        """Cut a log back to what a checkpoint knows; see :meth:`RunLog.rewind`."""
+        self.log(name).rewind(epoch, phase)
+
+    def restore(self, name: str, phase: str, records: list[dict[str, Any]]) -> None:
+        """Make a log say of a phase exactly what a checkpoint knows; see :meth:`RunLog.restore`."""
+        self.log(name).restore(phase, records)
+
+    def warn_of_gaps(self, name: str, epochs: int) -> None:
+        """Warn of epochs that a log lacks and no checkpoint can tell; see :meth:`RunLog.warn_of_gaps`."""
+        self.log(name).warn_of_gaps(epochs)
+
+    def count_lines(self) -> dict[str, int]:
+        """How many lines each log has: kept in the summary, so that lines that are lost later are missed."""
+        return {name: self.log(name).count() for name in LOGS if (self / name).is_file()}
+
+    def _lines_known(self, name: str) -> int:
+        try:
+            summary = self.read_json("summary.json")
+        except ValueError:
+            return 0
+        counts = summary.get("log_lines") if isinstance(summary, dict) else None
+        count = counts.get(name) if isinstance(counts, dict) else None
+        return count if isinstance(count, int) else 0
 
     def metrics(self, phase: str) -> list[EpochRecord]:
         """The records of one phase."""
         return [EpochRecord.from_dict(r) for r in self.read_lines("metrics.jsonl") if r["phase"] == phase]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine, git revision and command: what one must know to repeat a run."""
-    packages = ["gradnas", "torch", "torchvision", "numpy", "scikit-learn"]
-    return {
-        "gradnas": _version("gradnas"),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in packages},
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "git": _git_revision(),
-        "command": shlex.join([*_program(Path(sys.argv[0])), *sys.argv[1:]]),
-    }
-
-
-def _program(script: Path) -> list[str]:
-    """How the program was called: by its name, or as a module of Python."""
-    return ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _git_revision() -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

@@ -3,6 +3,7 @@
 from gradnas.training.checkpoint import CheckPoint as CheckPoint
 from gradnas.training.checkpoint import checkpoint_empty as checkpoint_empty
 from gradnas.training.checkpoint import create_checkpoint as create_checkpoint
+from gradnas.training.deterministic import deterministic_algorithms as deterministic_algorithms
 from gradnas.training.finite import NotFiniteError as NotFiniteError
 from gradnas.training.listener import Listener as Listener
 from gradnas.training.listener import Progress as Progress
@@ -15,6 +16,7 @@ from gradnas.training.multi_optim import MultiOptim as MultiOptim
 from gradnas.training.multi_optim import OptimSched as OptimSched
 from gradnas.training.multi_optim import create_optimizer as create_optimizer
 from gradnas.training.multi_optim import create_scheduler as create_scheduler
+from gradnas.training.settings import WATCHING as WATCHING
 from gradnas.training.settings import OptimConf as OptimConf
 from gradnas.training.settings import TrainConf as TrainConf
 from gradnas.training.step_graph import StepGraph as StepGraph

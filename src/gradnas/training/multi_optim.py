@@ -136,6 +136,8 @@ class MultiOptim:
             load_optimizer_state(part.optimizer, [names[id(p)] for p in _params(part.optimizer)], state["optimizer"])
             if part.scheduler is not None:
                 part.scheduler.load_state_dict(state["scheduler"])
+                # Its steps were taken by another process; at the end of an epoch torch would warn that none was.
+                part.optimizer._opt_called = True  # type: ignore[attr-defined]  # torch's own mark
 
 
 def _params(optimizer: Optimizer) -> list[Tensor]:

@@ -12,6 +12,14 @@ SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float32", "bfloat16")
 ON_NONFINITE = ("stop", "skip", "rollback")
 
+WATCHING = frozenset(
+    {
+        *("log_every_steps", "validate_every_epochs", "eval_batch_size", "on_nonfinite"),
+        *("checkpoint_every_epochs", "checkpoint_every_seconds", "keep_checkpoints"),
+    }
+)
+"""Settings of training that change what is seen or saved of a run, not the run: they may differ when it goes on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConf:

@@ -39,8 +39,8 @@ class Stop:
         self._start, self._earlier_s = time.perf_counter(), 0.0
         self._received: signal.Signals | None = None
         self._before: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None] = {}
-        self.cut_short: list[str] = []
-        """Phases that the limit of time has ended before their last step, or has kept from beginning."""
+        self.cut_short: dict[str, bool] = {}
+        """Whether the limit of time has ended a phase before its last step, or has kept it from beginning."""
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():

@@ -24,7 +24,7 @@ from gradnas.training.listener import Listener, Progress, Silence
 from gradnas.training.metrics import EpochRecord, Metrics, Score, ScoreSums
 from gradnas.training.multi_optim import MultiOptim, OptimSched, create_optimizer, create_scheduler
 from gradnas.training.phase_clock import PhaseClock
-from gradnas.training.settings import OptimConf, TrainConf
+from gradnas.training.settings import WATCHING, OptimConf, TrainConf
 from gradnas.training.stopping import Stop
 from gradnas.training.tester import Tester, logits_of
 
@@ -32,14 +32,6 @@ _LOG = logging.getLogger(__name__)
 
 MOST_ROLLBACKS = 5  # each halves the rate: what fails at a thirty-second of it has another cause
 MOST_SKIPS_IN_A_ROW = 10  # then it is not the batch
-
-# Settings that change what is seen of a run, not the run: they may differ when it is continued.
-_WATCHING = frozenset(
-    {
-        *("log_every_steps", "validate_every_epochs", "eval_batch_size", "on_nonfinite"),
-        *("checkpoint_every_epochs", "checkpoint_every_seconds", "keep_checkpoints"),
-    }
-)
 
 
 def steps_per_epoch(conf: TrainConf, train: Sized) -> int:
@@ -124,6 +116,7 @@ class Trainer:
                     self._run_epoch(data_loaders)
                 except FloatingPointError as fault:
                     self._answer(fault, data_loaders)
+            self.stop.cut_short[self.phase] = self.out_of_time
             self.post_fit(data_loaders)
         return self.metrics
 
@@ -162,7 +155,6 @@ class Trainer:
 
     def _cut_short(self) -> None:
         self.out_of_time = True
-        self.stop.cut_short.append(self.phase)
         if self._saved_at != (self.epoch, self.step):
             self._commit()
 
@@ -423,7 +415,7 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         desc = self.model.desc.hash() if isinstance(self.model, Model) else type(self.model).__name__
-        shaping = {f.name: getattr(self.conf, f.name) for f in fields(self.conf) if f.name not in _WATCHING}
+        shaping = {f.name: getattr(self.conf, f.name) for f in fields(self.conf) if f.name not in WATCHING}
         plain = {name: repr(value) if is_dataclass(value) else value for name, value in shaping.items()}
         return {"phase": self.phase, "architecture": desc, "seed": self.seed, **self._data_identity, **plain}
 

@@ -1,0 +1,48 @@
+"""The weights of a network as a safetensors file that says what they are of and whether they are whole."""
+
+from pathlib import Path
+
+from gradnas.foundation.checksums import damaged, seal_tensors, tensors_metadata
+from gradnas.foundation.files import write_atomic
+from gradnas.supergraph import Model
+
+
+def save_weights(model: Model, path: Path) -> None:
+    """Write the state of a network, in one step; the metadata has the hash of the architecture and a checksum.
+
+    Raises:
+        OSError: When the file cannot be written; what was there before is unchanged.
+    """
+    from safetensors.torch import save
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomic(path, seal_tensors(save(state, metadata={"arch": model.desc.hash()})))
+
+
+def load_weights(model: Model, path: Path) -> None:
+    """Load :func:`save_weights` into a network of the same description.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the file is damaged or of another network; the network is then as it was.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; the run has not been retrained.")
+    data = path.read_bytes()
+    try:
+        weights = load(data)
+    except SafetensorError as error:
+        raise ValueError(f"{path} does not hold the weights of this network: {error}") from error
+    try:
+        arch = tensors_metadata(data).get("arch", model.desc.hash())
+    except ValueError as error:
+        raise damaged(path, "Without it, retrain the network: `gradnas retrain` with another --out.") from error
+    try:
+        if arch != model.desc.hash():  # networks that differ in their pools alone have the same weights
+            raise RuntimeError(f"they are of the architecture {arch[:12]}, not {model.desc.hash()[:12]}")
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold the weights of this network: {error}") from error
