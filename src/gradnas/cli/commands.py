@@ -7,8 +7,9 @@ from gradnas.cli.compare import COMPARE
 from gradnas.cli.draw import DRAW
 from gradnas.cli.export import EXPORT
 from gradnas.cli.listing import LIST
+from gradnas.cli.plan import PLAN
 from gradnas.cli.report import REPORT
 from gradnas.cli.running import RESUME, RETRAIN, RUN, SEARCH
 from gradnas.cli.watch import WATCH
 
-COMMANDS: Sequence[Command] = (RUN, SEARCH, RETRAIN, RESUME, REPORT, WATCH, EXPORT, DRAW, COMPARE, LIST)
+COMMANDS: Sequence[Command] = (PLAN, RUN, SEARCH, RETRAIN, RESUME, REPORT, WATCH, EXPORT, DRAW, COMPARE, LIST)

@@ -125,7 +125,7 @@ def _switches(parser: ArgumentParser) -> set[str]:
 
 def _with_values(argv: Sequence[str], switches: set[str]) -> list[str]:
     """A switch that stands alone means true."""
-    following = [*argv[1:], "--"]
+    following = [*argv, "--"][1:]
     return [
         f"{token}=true" if token in switches and re.match(r"--", after) else token
         for token, after in zip(argv, following, strict=True)

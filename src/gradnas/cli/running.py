@@ -40,13 +40,14 @@ SEARCH_ALIASES: Aliases = {
 }
 
 
-def _add_layers(parser: ArgumentParser, part: str = "") -> None:
+def add_layers(parser: ArgumentParser, part: str = "") -> None:
+    """The options that say where settings come from."""
     add_option(parser, "--preset", str, "NAME", f"Start from these settings{part}: {', '.join(preset_names())}.")
     add_option(parser, "--config", str, "FILE", f"YAML file of settings{part}; they win over the preset's.")
 
 
 def _add_sources(parser: ArgumentParser, default_out: str, max_steps_of: str) -> None:
-    _add_layers(parser)
+    add_layers(parser)
     add_option(parser, "--out", str, "DIR", f"Run folder, by default the next free {default_out}-N.")
     add_option(parser, "--max-steps", int, "N", f"Stop each epoch after N steps; short for {max_steps_of}.")
     add_option(parser, "--max-time", str, "TIME", "Short for --max_time.")
@@ -131,7 +132,7 @@ def _working_in(folder: Path) -> Iterator[Path]:
 
 def _add_retrain(parser: ArgumentParser) -> None:
     add_folder(parser)
-    _add_layers(parser, " for retraining")
+    add_layers(parser, " for retraining")
     add_option(parser, "--out", str, "DIR", "A new run folder; by default FOLDER gets the network.")
     add_option(parser, "--data", str, "SOURCE", "Name or path of a data set, by default that of the search.")
     add_option(parser, "--device", str, "DEVICE", "auto, cpu, cuda, …; by default that of the search.")

@@ -72,6 +72,7 @@ class BatchLoader:
         augmentation: Augmentation | None = None,
         device: torch.device | str = "cpu",
         drop_last: bool = False,
+        numbers: Tensor | None = None,
     ) -> None:
         """Move the set to the device; uint8 images stay uint8 there.
 
@@ -85,6 +86,8 @@ class BatchLoader:
             augmentation: None for validation and test: these get the normalization only.
             device: Where the images are kept and the batches appear.
             drop_last: Leave out the last batch if it is not full.
+            numbers: Where each sample stands in the set that ``data`` was taken from, shape ``(N,)``, int64, for
+                messages; None counts from 0.
 
         Raises:
             ValueError: If the set has fewer samples than one batch (with ``shuffle`` or ``drop_last``; otherwise one
@@ -108,7 +111,7 @@ class BatchLoader:
         # Repeated along a row of pixels, the vectors let the multiply-add run over W * C values at a stretch.
         scale_C, shift_C = normalization.scale_and_shift(data.images.dtype)
         self._scale_WC, self._shift_WC = scale_C.repeat(width).to(self._device), shift_C.repeat(width).to(self._device)
-        self._origin = data.origin
+        self._numbers = numbers
         self._order: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -154,10 +157,10 @@ class BatchLoader:
         return cut_hole(self._normalize(x_BHWC), self._augmentation.cutout, numbers).permute(0, 3, 1, 2), y_B
 
     def sample_numbers(self, epoch: int, index: int) -> list[int]:
-        """Which samples a batch has, as numbers in the set that the loader's images were taken from."""
+        """Which samples a batch has, as numbers in the set that its images were taken from."""
         start, stop = self._bounds(index)
         positions = self._order_of(epoch)[start:stop].cpu() if self._shuffle else torch.arange(start, stop)
-        numbers: list[int] = (positions if self._origin is None else self._origin.cpu()[positions]).tolist()
+        numbers: list[int] = (positions if self._numbers is None else self._numbers[positions]).tolist()
         return numbers
 
     @cached_property

@@ -18,8 +18,6 @@ class ImageSet:
             any device.
         labels: Shape ``(N,)``, int64, each the position of a name in ``classes``.
         classes: Names of the classes, at least two. A class may have no sample.
-        origin: Where each sample stands in the set that this one was taken from, shape ``(N,)``, int64; None for a set
-            of its own.
 
     Raises:
         TypeError: If images or labels are no tensors.
@@ -30,7 +28,6 @@ class ImageSet:
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
-    origin: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, dtypes, labels and values."""
@@ -40,8 +37,6 @@ class ImageSet:
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
         _check_images(self.images)
         _check_labels(self.labels, len(self.images), self.classes)
-        if self.origin is not None and self.origin.shape != self.labels.shape:
-            raise ValueError(f"origin must have shape ({len(self)},), got {tuple(self.origin.shape)}.")
         if self.images.dtype == torch.float32:
             _check_finite(self.images)
 
@@ -61,7 +56,7 @@ class ImageSet:
         return channels, height, width
 
     def subset(self, indices: Tensor) -> "ImageSet":
-        """The samples at the given positions, copied, with the same classes; they know where they come from.
+        """The samples at the given positions, copied, with the same classes.
 
         Args:
             indices: Shape ``(M,)``, int64, each in ``0..N-1``; order and repetitions are kept.
@@ -77,8 +72,7 @@ class ImageSet:
         if low < 0 or high >= len(self):
             raise ValueError(f"indices must lie in 0..{len(self) - 1}, got values from {low} to {high}.")
         indices = indices.to(self.images.device)
-        origin = indices if self.origin is None else self.origin[indices]
-        return ImageSet(images=self.images[indices], labels=self.labels[indices], classes=self.classes, origin=origin)
+        return ImageSet(images=self.images[indices], labels=self.labels[indices], classes=self.classes)
 
 
 def _check_images(images: Tensor) -> None:

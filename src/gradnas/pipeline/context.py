@@ -80,6 +80,8 @@ class RunContext:
             test: Whether the phase may use the test set.
         """
         train, val = self.data.train, self.val_set
+        kept: torch.Tensor | None = None
+        held_out: torch.Tensor | None = None
         if val is None and conf.val_ratio > 0:
             kept, held_out = stratified_split(train.labels, conf.val_ratio, seed=self.seed)
             train, val = train.subset(kept), train.subset(held_out)
@@ -96,16 +98,23 @@ class RunContext:
         alpha = None
         if val is not None and isinstance(conf, SearchConf):
             mode = augmentation if conf.augment_val_batches else None
-            alpha = self._loader(val, conf.batch_size, f"{phase}.alpha", mode, shuffle=True)
+            alpha = self._loader(val, conf.batch_size, f"{phase}.alpha", mode, shuffle=True, numbers=held_out)
         return DataLoaders(
-            train=self._loader(train, conf.batch_size, f"{phase}.train", augmentation, shuffle=True),
+            train=self._loader(train, conf.batch_size, f"{phase}.train", augmentation, shuffle=True, numbers=kept),
             val=evaluated(val, f"{phase}.val"),
             alpha=alpha,
             test=evaluated(self.data.test, f"{phase}.test") if test else None,
         )
 
     def _loader(
-        self, images: ImageSet, batch_size: int, purpose: str, augmentation: Augmentation | None, *, shuffle: bool
+        self,
+        images: ImageSet,
+        batch_size: int,
+        purpose: str,
+        augmentation: Augmentation | None,
+        *,
+        shuffle: bool,
+        numbers: torch.Tensor | None = None,
     ) -> BatchLoader:
         return BatchLoader(
             images,
@@ -116,6 +125,7 @@ class RunContext:
             purpose=purpose,
             augmentation=augmentation,
             device=self.device,
+            numbers=numbers,
         )
 
     def log_to(self, phase: str) -> Listener:
