@@ -1,15 +1,19 @@
 """Tests of ``src/gradnas/training/checkpoint.py``."""
 
+import contextlib
 import errno
+import io
 import os
 import pathlib
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from gradnas.foundation.checksums import checksum
 from gradnas.training import CheckPoint, checkpoint_empty, create_checkpoint
 
 
@@ -21,6 +25,11 @@ def saved(path: Path, *values: int) -> CheckPoint:
         checkpoint["tensor"] = torch.full((100,), float(value))
         checkpoint.commit()
     return checkpoint
+
+
+def written(path: Path, payload: bytes) -> None:
+    """A checkpoint file with a right checksum over any bytes."""
+    path.write_bytes(f"gradnas checkpoint 2 {checksum(payload)} {len(payload)}\n".encode() + payload)
 
 
 def loaded(path: Path) -> CheckPoint:
@@ -83,7 +92,7 @@ def test_damaged_newest_file_falls_back_to_the_previous_one(tmp_path: Path, dama
     path = tmp_path / "a.pt"
     saved(path, 1, 2)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if damage is None else damage)
-    with pytest.warns(UserWarning, match=r"unreadable checkpoint, used .*a\.pt\.previous instead"):
+    with pytest.warns(UserWarning, match=r"damaged checkpoint, used .*a\.pt\.previous instead: .*a\.pt: it "):
         assert loaded(path)["value"] == 1
 
 
@@ -92,14 +101,17 @@ def test_damaged_newest_file_falls_back_to_the_previous_one(tmp_path: Path, dama
     "damage", [b".", b"\x80\x02.", b"\x80\x02]a.", b"\x80\x02}ss.", b"\x80\x02G\x00", b"\x80\x02h\x07."]
 )
 def test_no_damage_escapes_as_another_error(tmp_path: Path, damage: bytes) -> None:
-    (tmp_path / "a.pt").write_bytes(damage)
+    written(tmp_path / "a.pt", damage)
     with pytest.raises(ValueError, match="no readable checkpoint"):
         CheckPoint(tmp_path / "a.pt").load_existing()
 
 
-def test_message_about_a_damaged_file_does_not_advise_to_execute_it(tmp_path: Path) -> None:
-    (tmp_path / "a.pt").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"a\.pt: damaged, or it holds more than tensors") as caught:
+def test_message_about_foreign_content_does_not_advise_to_execute_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADNAS_TEST_BOMB", str(tmp_path / "executed"))
+    written(tmp_path / "a.pt", pickle.dumps(Bomb(), protocol=2))
+    with pytest.raises(ValueError, match=r"a\.pt: it holds more than tensors") as caught:
         CheckPoint(tmp_path / "a.pt").load_existing()
     assert "weights_only" not in str(caught.value)
 
@@ -118,22 +130,86 @@ def test_two_damaged_files_are_refused_naming_both(tmp_path: Path) -> None:
         CheckPoint(tmp_path / "a.pt").load_existing()
 
 
-def test_other_format_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(1)}, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match="checkpoint of format None, this gradnas reads 1"):
+    with pytest.raises(ValueError, match="it does not begin as a checkpoint of this gradnas does"):
         CheckPoint(tmp_path / "a.pt").load_existing()
 
 
 def test_newer_format_is_refused_naming_both_versions(tmp_path: Path) -> None:
-    torch.save({"format_version": 2, "content": {}}, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match="checkpoint of format 2, this gradnas reads 1"):
+    (tmp_path / "a.pt").write_bytes(b"gradnas checkpoint 99 00 5\nhello")
+    with pytest.raises(ValueError, match="a checkpoint of format 99, this gradnas reads 2"):
         CheckPoint(tmp_path / "a.pt").load_existing()
 
 
 def test_content_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
-    torch.save({"format_version": 1, "content": [1]}, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match="holds a mapping"):
+    buffer = io.BytesIO()
+    torch.save([1], buffer)
+    written(tmp_path / "a.pt", buffer.getvalue())
+    with pytest.raises(ValueError, match="holds a mapping, not list"):
         CheckPoint(tmp_path / "a.pt").load_existing()
+
+
+def test_every_flipped_bit_and_every_cut_is_detected(tmp_path: Path) -> None:
+    saved(tmp_path / "a.pt", 1)
+    whole = (tmp_path / "a.pt").read_bytes()
+    draws = random.Random(0)
+    for _ in range(300):
+        place, bit = draws.randrange(len(whole)), 1 << draws.randrange(8)
+        flipped = bytes([*whole[:place], whole[place] ^ bit, *whole[place + 1 :]])
+        (tmp_path / "a.pt").write_bytes(draws.choice([flipped, whole[:place], whole + flipped[:1]]))
+        with pytest.raises(ValueError, match="no readable checkpoint"):
+            CheckPoint(tmp_path / "a.pt").load_existing()
+    (tmp_path / "a.pt").write_bytes(whole)
+    assert loaded(tmp_path / "a.pt")["value"] == 1
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 5])
+def test_as_many_files_are_kept_as_asked_for(tmp_path: Path, keep: int) -> None:
+    checkpoint = CheckPoint(tmp_path / "a.pt", keep=keep)
+    for value in range(7):
+        checkpoint["value"] = value
+        checkpoint.commit()
+    assert [loaded(path)["value"] for path in checkpoint.files()] == list(range(6, 6 - keep, -1))
+    assert len(list(tmp_path.iterdir())) == keep
+
+
+def test_files_beyond_a_lower_number_are_removed(tmp_path: Path) -> None:
+    many, few = CheckPoint(tmp_path / "a.pt", keep=5), CheckPoint(tmp_path / "a.pt", keep=2)
+    for value in range(5):
+        many["value"] = value
+        many.commit()
+    few["value"] = 5
+    few.commit()
+    assert [loaded(path)["value"] for path in few.files()] == [5, 4]
+
+
+def test_a_damaged_file_pushes_no_good_one_out(tmp_path: Path) -> None:
+    saved(tmp_path / "a.pt", 1, 2)
+    (tmp_path / "a.pt").write_bytes(b"x")
+    checkpoint = CheckPoint(tmp_path / "a.pt")
+    with pytest.warns(UserWarning, match="damaged checkpoint"):
+        checkpoint.load_existing()
+    checkpoint["value"] = 3
+    checkpoint.commit()
+    assert [loaded(path)["value"] for path in checkpoint.files()] == [3, 1]
+    assert (tmp_path / "a.pt.damaged").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("works", range(6))
+def test_a_process_killed_at_any_rename_leaves_the_newest_good_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: int
+) -> None:
+    checkpoint = CheckPoint(tmp_path / "a.pt", keep=3)
+    for value in range(4):
+        checkpoint["value"] = value
+        checkpoint.commit()
+    checkpoint["value"] = 4
+    with monkeypatch.context() as broken:
+        fail_after(broken, "replace", works)
+        with contextlib.suppress(OSError):
+            checkpoint.commit()
+    assert loaded(tmp_path / "a.pt")["value"] == (4 if works >= 4 else 3)
 
 
 class Bomb:
@@ -143,8 +219,10 @@ class Bomb:
 
 def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADNAS_TEST_BOMB", str(tmp_path / "executed"))
-    torch.save({"format_version": 1, "content": {"x": Bomb()}}, tmp_path / "a.pt")
-    (tmp_path / "b.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
+    buffer = io.BytesIO()
+    torch.save({"x": Bomb()}, buffer)
+    written(tmp_path / "a.pt", buffer.getvalue())
+    written(tmp_path / "b.pt", pickle.dumps(Bomb(), protocol=2))
     for name in ("a.pt", "b.pt"):
         with pytest.raises(ValueError, match="no readable checkpoint"):
             CheckPoint(tmp_path / name).load_existing()

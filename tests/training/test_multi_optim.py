@@ -170,3 +170,43 @@ def test_state_of_parameters_in_another_order_is_refused() -> None:
 def test_state_of_another_number_of_optimizers_is_refused() -> None:
     with pytest.raises(ValueError, match="expected the state of 1 optimizers, found 0"):
         MultiOptim([OptimSched(SGD([param()], lr=0.1))]).load_state_dict([], {})
+
+
+@pytest.mark.parametrize("warmup", [0, 2])
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize("when", [0, 1, 3])
+def test_a_scaled_rate_is_scaled_for_the_rest_of_the_schedule(schedule: str, warmup: int, when: int) -> None:
+    conf = OptimConf(lr=0.4, lr_min=0.1 if schedule == "cosine" else 0.0, schedule=schedule, warmup_epochs=warmup)  # type: ignore[arg-type]
+    optimizer = create_optimizer(conf, [param()])
+    multi = MultiOptim([OptimSched(optimizer, create_scheduler(conf, optimizer, 7))])
+    seen = []
+    for epoch in range(7):
+        if epoch == when:
+            multi.scale_lr(0.25)
+        seen.append(multi.get_lr())
+        multi.step()
+        multi.epoch()
+    expected = [rate * (0.25 if epoch >= when else 1.0) for epoch, rate in enumerate(rates(conf, 7)[:-1])]
+    assert seen == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_scaled_rate_is_part_of_the_state() -> None:
+    def make() -> MultiOptim:
+        conf = OptimConf(lr=0.4, lr_min=0.1, warmup_epochs=2)
+        optimizer = create_optimizer(conf, [weight])
+        return MultiOptim([OptimSched(optimizer, create_scheduler(conf, optimizer, 6))])
+
+    weight = param()
+    names = {id(weight): "weight"}
+    first, second = make(), make()
+    first.scale_lr(0.5)
+    second.load_state_dict(first.state_dict(names), names)
+    rates_of = []
+    for multi in (first, second):
+        rates_of.append([])
+        for _ in range(6):
+            rates_of[-1].append(multi.get_lr())
+            multi.step()
+            multi.epoch()
+    assert rates_of[0] == rates_of[1]
+    assert max(rates_of[0]) == 0.2

@@ -145,10 +145,13 @@ def _params(optimizer: Optimizer) -> list[Tensor]:
 
 
 def _scale_schedule(schedule: LRScheduler, factor: float) -> None:
-    for inner in (schedule, *getattr(schedule, "_schedulers", ())):  # those of a sequence follow each other
-        inner.base_lrs = [lr * factor for lr in inner.base_lrs]
-        if isinstance(inner, CosineAnnealingLR):
-            inner.eta_min = inner.eta_min * factor
+    if isinstance(schedule, SequentialLR):
+        for part in schedule._schedulers:
+            _scale_schedule(part, factor)
+        return
+    schedule.base_lrs = [lr * factor for lr in schedule.base_lrs]
+    if isinstance(schedule, CosineAnnealingLR):
+        schedule.eta_min = schedule.eta_min * factor
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from gradnas.foundation.plain_text import one_line
 from gradnas.report.records.plain_text import listed
-from gradnas.report.records.plain_values import member, number, words
+from gradnas.report.records.plain_values import member, names, number, words
 from gradnas.report.records.run_folder import RunFolder
+
+_PARTS = {"search": "search", "retrain": "retraining", "baseline": "random baseline"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ def unfinished(run: RunFolder) -> tuple[str, ...]:
     parts = _parts(run)
     if not parts:
         return ("Whether this run is finished is not known.", on)
+    if cut := cut_short(run):
+        return (cut, on)
     done = [part.name for part in parts if part.done]
     missing = [part for part in parts if not part.done]
     sentences = [f"This run is not finished. Done: the {listed(done)}." if done else "This run is not finished."]
@@ -49,13 +53,30 @@ def how_to_go_on(run: RunFolder) -> str | None:
     if not parts and run.config is not None:
         return "Its config.yaml cannot be read: put the right one back before going on."
     missing = [part for part in parts if not part.done]
-    if not missing:
+    cut = cut_short(run) is not None
+    if not (missing or cut):
         return None
     if words(member(member(run.settings, "data"), "source")) is not None:
-        return f"To go on: gradnas resume {one_line(shlex.quote(str(run.path)))}"
+        longer = " --max-time TIME, longer than before" if cut else ""
+        return f"To go on: gradnas resume {one_line(shlex.quote(str(run.path)))}{longer}"
     if run.found is None:
         return "Its data set was given in Python: call gradnas.search again with it, out and resume=True."
     return "Its data set was given in Python: call gradnas.retrain again with it, as before, and resume=True."
+
+
+def cut_short(run: RunFolder) -> str | None:
+    """What the limit of time has ended early, or kept from beginning; None where it has done neither."""
+    stopped = names(run.summary.get("out_of_time")) or ()
+    phases = [_PARTS[phase.split("_")[0]] for phase in stopped if phase.split("_")[0] in _PARTS]
+    if not phases:
+        return None
+    limit = words(run.settings.get("max_time"))
+    begun = {_PARTS.get(record.phase.split("_")[0]) for record in run.metrics}
+    ended = list(dict.fromkeys(part for part in phases if part in begun))
+    kept = list(dict.fromkeys(part for part in phases if part not in begun))
+    told = [f"ended the {listed(ended)} early"] if ended else []
+    told += [f"kept the {listed(kept)} from beginning"] if kept else []
+    return f"The limit of time{f' ({one_line(limit)})' if limit else ''} {' and '.join(told)}."
 
 
 def other_version(run: RunFolder, version: str) -> str | None:
