@@ -1,5 +1,10 @@
 """Tests of ``src/gradnas/data/digits.py``."""
 
+import importlib.machinery
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -38,3 +43,25 @@ def test_resized_and_refused_when_too_large() -> None:
     assert digits.augmentation.crop_padding == 2
     with pytest.raises(ValueError, match=r"1797 images of 1x16x16: 460,032 bytes needed in memory, 460,031 allowed"):
         load_data("digits", image_size=16, max_bytes=460_031)
+
+
+def test_scikit_learn_itself_is_not_imported() -> None:
+    code = "import sys, gradnas.data; gradnas.data.load_data('digits'); sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_where_its_file_lies_elsewhere_scikit_learn_reads_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    expected = load_data("digits")
+    elsewhere = importlib.machinery.ModuleSpec("sklearn", None, is_package=True)
+    elsewhere.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: elsewhere)
+    digits = load_data("digits")
+    assert torch.equal(digits.train.images, expected.train.images)
+    assert torch.equal(digits.test.labels, expected.test.labels)
+
+
+def test_without_scikit_learn_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match="the data set 'digits' needs the package scikit-learn"):
+        load_data("digits")

@@ -19,7 +19,7 @@ from gradnas.testing.probe import same, state_of
 from gradnas.training import CheckPoint, ScoreSums
 
 LEARNING = sorted(name for name, kind in STRATEGIES.items() if issubclass(kind, MetaOptimizer))
-BILEVEL = ["darts", "drnas", "xnas"]
+BILEVEL = [name for name in LEARNING if getattr(build_strategy(ComponentConf(name=name)), "bilevel", False)]
 
 
 class Poisoned(ArchTrainer):

@@ -1,6 +1,11 @@
 """The 8x8 digits that come with scikit-learn: a data set without a download."""
 
+import importlib.util
+from pathlib import Path
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from .augmentation import Augmentation
 from .imageset import ImageSet
@@ -30,15 +35,14 @@ def load_digits(image_size: int | None, max_bytes: int) -> DataSource:
         ImportError: If scikit-learn is not installed.
         ValueError: If the resized images exceed ``max_bytes``.
     """
-    sklearn_datasets = optional_import("sklearn.datasets", package="scikit-learn", needed_for="the data set 'digits'")
-    bunch = sklearn_datasets.load_digits()
-    images = torch.from_numpy(bunch.images)[:, None].mul(255 / 16).round().to(torch.uint8)
+    pixels, labels = _read()
+    images = pixels.mul(255 / 16).round().to(torch.uint8)
     side = image_size or images.shape[-1]
     check_memory(f"{len(images)} images of 1x{side}x{side}", len(images) * side * side, max_bytes)
     whole = ImageSet(
         images=resize_tensor(images, side),
-        labels=torch.from_numpy(bunch.target).to(torch.int64),
-        classes=tuple(str(name) for name in bunch.target_names),
+        labels=labels,
+        classes=tuple(str(digit) for digit in range(10)),
     )
     train, test = stratified_split(whole.labels, _TEST_SHARE, seed=_SPLIT_SEED)
     train_set = whole.subset(train)
@@ -49,3 +53,16 @@ def load_digits(image_size: int | None, max_bytes: int) -> DataSource:
         augmentation=Augmentation(crop_padding=round(side / 8)),
         normalization=Normalization.of(train_set),
     )
+
+
+def _read() -> tuple[Tensor, Tensor]:
+    """Images (N, 1, 8, 8) with values 0 to 16, and labels (N,)."""
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package.submodule_search_locations or ()) if package is not None else ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():  # importing the whole of scikit-learn for it takes as long as importing torch
+            table = torch.from_numpy(np.loadtxt(file, delimiter=","))
+            return table[:, :-1].reshape(-1, 1, 8, 8), table[:, -1].to(torch.int64)
+    datasets = optional_import("sklearn.datasets", package="scikit-learn", needed_for="the data set 'digits'")
+    bunch = datasets.load_digits()
+    return torch.from_numpy(bunch.images)[:, None], torch.from_numpy(bunch.target).to(torch.int64)
