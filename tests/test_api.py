@@ -540,3 +540,36 @@ def test_importing_the_library_imports_nothing_heavy() -> None:
         env={**os.environ, "PYTHONPATH": source},
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_retraining_elsewhere_is_one_from_its_first_file_on(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while its folder is filled it can be begun again; once it counts as a run it retrains."""
+
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    out = tmp_path / "elsewhere"
+    with monkeypatch.context() as broken:
+        broken.setattr(RunFolder, "write_config", killed)
+        broken.setattr(Path, "unlink", lambda *args, **kwargs: None)
+        with pytest.raises(SystemExit):
+            api.retrain(searched, out=out, **SMALL)
+    assert sorted(path.name for path in out.iterdir() if path.name != "run.lock") == [
+        "arch.json",
+        "environment.json",
+        "summary.json",
+    ]
+    assert api.retrain(searched, out=out, **SMALL).retrained
+
+
+def test_a_retraining_of_another_architecture_is_not_continued(tmp_path: Path, searched: Path) -> None:
+    api.retrain(searched, out=tmp_path / "a", **SMALL)
+    other = Path(shutil.copytree(searched, tmp_path / "other"))
+    found = api.load(searched)
+    seeds = (RandomFinalizers(seed).finalize_model(Model(space(10).build(), affine=False)) for seed in range(9))
+    another = next(desc for desc in seeds if desc != found.arch)
+    another.clear_trainables().save(other / "arch.json")
+    with pytest.raises(ValueError, match="retrains another architecture"):
+        api.retrain(other, out=tmp_path / "a", resume=True, **SMALL)

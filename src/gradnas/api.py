@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from gradnas.arch import ModelDesc
 from gradnas.config import (
     ComponentConf,
     DataConf,
@@ -361,11 +362,15 @@ def _is_finished_search(path: Path, conf: RunConf) -> bool:
 @contextmanager
 def _retrain_folder(found: Result, conf: RunConf, into: Path, resume: bool) -> Iterator[RunFolder]:
     """The folder of a retraining, locked: that of the search, or one of its own."""
+
+    def begin(folder: RunFolder) -> None:
+        found.arch.clone().save(folder / "arch.json")
+        folder.write_json("summary.json", facts_of_search(found.summary))
+
     if into.resolve() != found.folder.resolve():
-        with RunFolder.entered(into, conf, resume=resume) as folder:
-            found.arch.clone().save(folder / "arch.json")
-            if not (folder / "summary.json").exists():
-                folder.write_json("summary.json", facts_of_search(found.summary))
+        with RunFolder.entered(into, conf, resume=resume, begin=begin) as folder:
+            if ModelDesc.load(folder / "arch.json") != found.arch:
+                raise ValueError(f"{into} retrains another architecture. Choose another folder with out=….")
             yield folder
         return
     with RunFolder.open(found.folder).locked() as folder:

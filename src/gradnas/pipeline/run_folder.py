@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from gradnas.pipeline.run_log import RunLog
 from gradnas.training import EpochRecord
 
 MARKER = "environment.json"  # every folder that gradnas made has one
+BEGINNINGS = ("arch.json", "summary.json")  # what the retraining of another run begins with
 LOCK = "run.lock"  # while a process works in the folder
 LOGS = ("metrics.jsonl", "alphas.jsonl")
 
@@ -56,13 +57,21 @@ class RunFolder:
 
     @staticmethod
     @contextmanager
-    def entered(path: str | os.PathLike[str], conf: RunConf, *, resume: bool = False) -> Iterator["RunFolder"]:
+    def entered(
+        path: str | os.PathLike[str],
+        conf: RunConf,
+        *,
+        resume: bool = False,
+        begin: Callable[["RunFolder"], None] | None = None,
+    ) -> Iterator["RunFolder"]:
         """A folder for a run of this configuration, that of this process alone until the end of the block.
 
         Args:
             path: A new or empty folder; made where it is missing.
             conf: The resolved configuration.
             resume: Take the run that is there already, if there is one.
+            begin: Writes :data:`BEGINNINGS` of a new run that does not start from nothing. They are there before the
+                folder counts as a run.
 
         Raises:
             FileExistsError: When the folder holds something that is not to be resumed; nothing in it is touched.
@@ -74,14 +83,19 @@ class RunFolder:
         if not (resume and folder.is_run()):
             folder._check_empty()  # before a lock file is put among things that are not ours
         missing = [parent for parent in (folder.path, *folder.path.parents) if not parent.exists()]
-        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot make the folder {folder.path}: {error.strerror}; choose another output folder"
+            ) from error
         try:
             with folder.locked():
                 if resume and folder.is_run():
                     folder._check_same(conf)
                 else:
                     folder._check_empty()
-                    folder._fill(conf)
+                    folder._fill(conf, begin)
                 yield folder
         finally:
             for parent in missing:
@@ -111,7 +125,7 @@ class RunFolder:
         if self.path.is_dir():
             ours = {LOCK, *(path.name for _, path in leftovers(self.path))}
             if self._begun():
-                ours.add(MARKER)
+                ours |= {MARKER, *BEGINNINGS}
             if all(path.name in ours for path in self.path.iterdir()):
                 return
         what = "a run" if self.is_run() else "files"
@@ -121,7 +135,7 @@ class RunFolder:
         )
 
     def _begun(self) -> bool:
-        """Whether a process was killed here between the two files of a new folder, which holds nothing else of ours."""
+        """Whether a process was killed here while it filled a new folder, of which ``config.yaml`` comes last."""
         try:
             return not (self / "config.yaml").exists() and "gradnas" in (self.read_json(MARKER) or {})
         except ValueError:
@@ -137,12 +151,15 @@ class RunFolder:
         if stored != conf:
             self.write_config(conf)
 
-    def _fill(self, conf: RunConf) -> None:
+    def _fill(self, conf: RunConf, begin: Callable[["RunFolder"], None] | None) -> None:
         try:
             self.write_json(MARKER, environment(deterministic=conf.deterministic))
+            if begin is not None:
+                begin(self)
             self.write_config(conf)
         except BaseException:
-            for name in (MARKER, "config.yaml"):  # an unfinished folder could be neither resumed nor used again
+            # an unfinished folder could be neither resumed nor used again
+            for name in (MARKER, *BEGINNINGS, "config.yaml"):
                 (self / name).unlink(missing_ok=True)
             raise
 
@@ -213,7 +230,7 @@ class RunFolder:
         """
         now = environment(deterministic=deterministic)
         try:
-            facts = self.read_json(MARKER) or {}
+            facts = self.read_json(MARKER)
             if not isinstance(facts, dict):
                 raise ValueError(f"{self / MARKER} is not a JSON object.")
         except ValueError as error:
@@ -268,4 +285,8 @@ class RunFolder:
 
     def metrics(self, phase: str) -> list[EpochRecord]:
         """The records of one phase."""
-        return [EpochRecord.from_dict(r) for r in self.read_lines("metrics.jsonl") if r["phase"] == phase]
+        try:
+            return [EpochRecord.from_dict(r) for r in self.read_lines("metrics.jsonl") if r.get("phase") == phase]
+        except (KeyError, TypeError, ValueError) as error:
+            log = self / "metrics.jsonl"
+            raise ValueError(f"{log} has a record of {phase} that is none of an epoch: {error}") from error
