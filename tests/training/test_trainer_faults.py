@@ -308,3 +308,51 @@ def test_many_images_are_listed_in_part() -> None:
         saved_at=None,
     )
     assert "126, 127 and 72 more; validation images 7)" in text
+
+
+class Killed(Exception):  # noqa: N818 - not an error of ours
+    pass
+
+
+class KilledAt(Trainer):
+    """Ends before a step, once a number of rollbacks is reached."""
+
+    kill_at: int
+    rollbacks = 0
+
+    def pre_step(self, x: Tensor, y: Tensor) -> None:
+        if self.global_step == self.kill_at and self._rollbacks == self.rollbacks:
+            raise Killed
+
+
+def killed_and_resumed(path: Path, settings: TrainConf, train: Poisoned, kill_at: int, rollbacks: int = 0) -> Trainer:
+    first = KilledAt(settings, Net(), CheckPoint(path))
+    first.kill_at, first.rollbacks = kill_at, rollbacks
+    with pytest.raises(Killed):
+        first.fit(data(train))
+    checkpoint = CheckPoint(path)
+    assert checkpoint.load_existing()
+    return Trainer(settings, Net(), checkpoint)
+
+
+def test_skipped_batches_are_counted_across_processes(tmp_path: Path) -> None:
+    settings = conf(epochs=1, on_nonfinite="skip", checkpoint_every_seconds=1e-9)
+    train = Poisoned(make_batches([3] * 4), (0, 1))
+    resumed = killed_and_resumed(tmp_path / "a.pt", settings, train, kill_at=2)
+    assert resumed.fit(data(train)).to_list()[0]["skipped"] == 1
+
+
+def test_batches_skipped_in_a_row_are_counted_across_processes(tmp_path: Path) -> None:
+    settings = conf(epochs=1, on_nonfinite="skip", checkpoint_every_seconds=1e-9)
+    train = Fixed([(x * math.nan, y) for x, y in make_batches([3] * 20)])
+    resumed = killed_and_resumed(tmp_path / "a.pt", settings, train, kill_at=6)  # type: ignore[arg-type]
+    with pytest.raises(FloatingPointError, match=r"step 10 \("):
+        resumed.fit(data(train))
+
+
+def test_rollbacks_are_counted_across_processes(tmp_path: Path) -> None:
+    train = Poisoned(make_batches([3] * 3), (1, 1))
+    resumed = killed_and_resumed(tmp_path / "a.pt", conf(on_nonfinite="rollback"), train, kill_at=3, rollbacks=3)
+    with pytest.raises(FloatingPointError, match="rolled back 5 times already"):
+        resumed.fit(data(train))
+    assert resumed.multi_optim.get_lr() == 0.1 / 2**5
