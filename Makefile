@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types imports unit bench table format clean
+.PHONY: help demo test lint types imports unit bench faults table fuzz format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,12 +41,20 @@ imports: $(VENV)/.installed-dev ## import-linter: dependencies point one way
 unit: $(VENV)/.installed-dev ## the tests; for a part: make unit ARGS="tests/arch -k genotype"
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-bench: $(VENV)/.installed ## run the step benchmarks, the scaling of a step and the report (twenty minutes)
-	@for script in benchmarks/*_step.py benchmarks/scaling.py benchmarks/report.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(VENV)/.installed ## run the step benchmarks, scaling, report and checkpoints (half an hour)
+	@for script in benchmarks/*_step.py benchmarks/scaling.py benchmarks/report.py benchmarks/checkpointing.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+faults: $(VENV)/.installed ## kill runs at 110 moments and resume them, damage their files 500 times (an hour or two)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python tests/faults/damage.py
 
 table: $(VENV)/.installed ## all strategies at equal budget, 3 seeds: make table DATA=file.npz (an hour or two)
 	@test -n '$(DATA)' || { echo "make table needs a data set: make table DATA=path/to/set.npz" >&2; exit 2; }
 	$(BIN)/python benchmarks/strategies_table.py --data '$(DATA)'
+
+fuzz: $(VENV)/.installed-dev ## fuzz every reader of files, 100,000 inputs each (half an hour); a part: make fuzz ARGS="npz zip --inputs 1000"
+	$(INSTALL) -e ".[fuzz]"
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run_fuzz.py --write $(ARGS)
 
 format: $(VENV)/.installed-dev ## let ruff repair and format the source
 	$(BIN)/ruff check --fix .

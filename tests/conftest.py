@@ -47,6 +47,12 @@ def browser(_chromium: Any) -> Iterator[Any]:
     _chromium.close_pages()
 
 
+@pytest.fixture(scope="session")
+def final_state() -> ModuleType:
+    """What two finished runs differ in; see ``tests/final_state.py``."""
+    return _module("final_state")
+
+
 @pytest.fixture
 def write_run(tmp_path: Path) -> Callable[..., Path]:
     """Write a run folder by name into ``tmp_path / "runs"``; see ``tests/compared_runs.py``."""

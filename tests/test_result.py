@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gradnas import Result, api
+from gradnas.foundation.checksums import unseal, unseal_text
 from gradnas.pipeline import experiment
 from gradnas.spaces import DartsSpace
 
@@ -71,7 +72,7 @@ def test_fresh_weights_follow_from_the_seed(searched: Path, copy_of: Callable[[P
     config = other / "config.yaml"
     with pytest.warns(UserWarning, match="not retrained"):
         first, again = weights(Result(searched)), weights(Result(other))
-    config.write_text(config.read_text().replace("seed: 3", "seed: 4"))
+    config.write_text(unseal_text(config.read_text()).replace("seed: 3", "seed: 4"))
     state = torch.default_generator.get_state()
     with pytest.warns(UserWarning, match="not retrained"):
         different = weights(Result(other))
@@ -167,7 +168,7 @@ def test_export_does_not_fetch_a_data_set(
 ) -> None:
     path = copy_of(done)
     config = path / "config.yaml"
-    text = config.read_text().replace("source: digits", "source: MNIST")
+    text = unseal_text(config.read_text()).replace("source: digits", "source: MNIST")
     config.write_text(text.replace("  root: null", f"  root: {tmp_path / 'root'}"))
     asked: list[bool] = []
     load = experiment.load_data
@@ -234,7 +235,7 @@ def test_notebook_card_escapes_what_the_files_say(done: Path, copy_of: Callable[
     path = copy_of(done) / "summary.json"
     hostile = "<img src=x onerror=alert(1)>"
     facts = {"dataset": hostile, "genotype": f"</code></details>{hostile}", "strategy": 'a"b'}
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    path.write_text(json.dumps(unseal(json.loads(path.read_text())) | facts))
     card = Fragment(Result(path.parent)._repr_html_())
     assert "img" not in card.tags
     assert hostile in card.words

@@ -16,6 +16,8 @@ from gradnas.api import run as run
 from gradnas.api import search as search
 from gradnas.arch import Genotype as Genotype
 from gradnas.arch import ModelDesc as ModelDesc
+from gradnas.pipeline.plan import Plan as Plan
+from gradnas.pipeline.plan import plan as plan
 from gradnas.report import Comparison as Comparison
 from gradnas.report import compare as compare
 from gradnas.result import Result as Result

@@ -15,6 +15,7 @@ from gradnas.export import Exported, NetworkFacts, Samples, check_format, export
 from gradnas.foundation.seeds import seeded_initialization
 from gradnas.pipeline import RunFolder, load_source, load_weights
 from gradnas.report import result_card
+from gradnas.report.records.plain_values import number
 from gradnas.supergraph import Model
 from gradnas.training import Metrics
 
@@ -39,7 +40,7 @@ class Result:
             )
 
     def __repr__(self) -> str:
-        accuracy = self.summary.get("test_accuracy")
+        accuracy = number(self.summary.get("test_accuracy"))
         untested = "retrained, not tested" if self.retrained else "not retrained"
         score = untested if accuracy is None else f"test accuracy {accuracy:.2f} %"
         return f"Result({str(self.folder)!r}, {score}, {self.summary.get('genotype') or self.arch.hash()[:12]})"

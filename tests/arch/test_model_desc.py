@@ -31,6 +31,7 @@ from gradnas.arch import (
     Params,
     StemsConf,
 )
+from gradnas.arch.limits import MAX_CELLS, MAX_INTEGER, MAX_NODES, MAX_SIDE
 
 MakeModel = Callable[..., ModelDesc]
 MakeCell = Callable[..., CellDesc]
@@ -45,10 +46,11 @@ def with_weights(desc: ModelDesc) -> ModelDesc:
 
 # ---------------------------------------------------------------------------------------------- random descriptions
 
-counts = st.integers(1, 2**40)
+counts = st.integers(1, MAX_SIDE)  # the smallest of the limits
 convs = st.builds(ConvMacroParams, counts, counts)
 names = st.text(min_size=1, max_size=6)
-leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | names | convs
+integers = st.integers(-MAX_INTEGER, MAX_INTEGER)
+leaves = st.none() | st.booleans() | integers | st.floats(allow_nan=False, allow_infinity=False) | names | convs
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4)
 
 
@@ -85,7 +87,7 @@ def cells(draw: st.DrawFn, id: int, owners: dict[CellType, int]) -> CellDesc:
     return CellDesc(
         id=id,
         cell_type=cell_type,
-        conf_cell=CellConf(n_nodes=draw(counts), cell_post_op=draw(names)),
+        conf_cell=CellConf(n_nodes=draw(st.integers(1, MAX_NODES)), cell_post_op=draw(names)),
         stems=(draw(ops()), draw(ops())),
         stem_shapes=(draw(shapes()), draw(shapes())),
         node_descs=tuple(NodeDesc(draw(st.lists(edges(n + 2), max_size=2)), draw(convs)) for n in range(n_nodes)),
@@ -100,7 +102,7 @@ def cells(draw: st.DrawFn, id: int, owners: dict[CellType, int]) -> CellDesc:
 def confs(draw: st.DrawFn) -> ModelDescConf:
     return ModelDescConf(
         dataset=DatasetConf(channels=draw(counts), image_size=(draw(counts), draw(counts)), n_classes=7),
-        n_cells=draw(counts),
+        n_cells=draw(st.integers(1, MAX_CELLS)),
         model_stems=StemsConf(ops=(draw(names), draw(names)), shared=draw(st.booleans())),
         aux_weight=draw(st.floats(0, 10)),
         aux_tower_stride=draw(st.none() | counts),
@@ -476,7 +478,7 @@ def test_ops_nested_without_end_are_refused(make_model: MakeModel) -> None:
         text = op % ((text, "null") if text == "null" else (f"[{text}]", "[0]"))
     content = document(make_model())
     content["model"]["pool_op"] = "HERE"
-    with pytest.raises(ValueError, match="not a model description: its ops are nested too deeply"):
+    with pytest.raises(ValueError, match=r"not a model description: .* nested more than 64 levels deep"):
         ModelDesc.from_json(json.dumps(content).replace('"HERE"', text))
 
 
@@ -510,6 +512,22 @@ def test_damaged_file_is_named(make_model: MakeModel, tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text(make_model().to_json()[:-20])
     with pytest.raises(ValueError, match=r"m\.json: not a model description: the text is not JSON"):
         ModelDesc.load(tmp_path / "m.json")
+
+
+def test_changed_file_is_refused_until_its_checksum_is_deleted(make_model: MakeModel, tmp_path: Path) -> None:
+    path, desc = tmp_path / "m.json", make_model()
+    desc.save(path)
+    document = json.loads(path.read_text())
+    assert list(document) == ["schema", "version", "model", "checksum"]
+    path.write_text(json.dumps(document, sort_keys=True))
+    assert ModelDesc.load(path) == desc
+    document["model"]["logits_op"]["name"] = "other"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"m\.json: the description was changed or damaged.* delete the field 'checks"):
+        ModelDesc.load(path)
+    del document["checksum"]
+    path.write_text(json.dumps(document))
+    assert ModelDesc.load(path).logits_op.name == "other"
 
 
 def test_binary_file_is_named(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_channels_of_an_op_without_them_are_an_error() -> None:
     with pytest.raises(KeyError, match="conv"):
         _ = OpDesc("a").conv
     with pytest.raises(TypeError, match=r"params\['conv'\] of op 'a' must be ConvMacroParams, got 3"):
-        _ = OpDesc("a", Params(conv=3)).conv
+        OpDesc("a", Params(conv=3))
 
 
 def test_op_reads_at_least_one_input() -> None:

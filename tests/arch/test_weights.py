@@ -130,3 +130,12 @@ def test_full_disk_leaves_the_saved_weights(
     with pytest.raises(OSError, match=r"cannot write .*m\.safetensors"):
         make_model().save(tmp_path / "m.json", save_trainables=True)
     assert_same_weights(ModelDesc.load(tmp_path / "m.json", load_trainables=True), desc)
+
+
+def test_a_flipped_bit_is_refused(make_model: MakeModel, tmp_path: Path) -> None:
+    trained(make_model()).save(tmp_path / "m.json", save_trainables=True)
+    data = bytearray((tmp_path / "m.safetensors").read_bytes())
+    data[-2] ^= 1
+    (tmp_path / "m.safetensors").write_bytes(data)
+    with pytest.raises(ValueError, match=r"m\.safetensors was changed or damaged"):
+        ModelDesc.load(tmp_path / "m.json", load_trainables=True)

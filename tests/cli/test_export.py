@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 
 import gradnas as gn
 from gradnas.cli import main
+from gradnas.foundation.checksums import unseal, unseal_text
 
 TINY = [
     *("--max-steps", "2", "--search.epochs", "1", "--search.batch_size", "16", "--search.val_ratio", "0.1"),
@@ -116,7 +117,7 @@ def test_a_run_that_is_not_retrained_is_source_alone(searched: Path, gradnas: An
 
 
 def test_a_run_without_its_data_is_compared_on_noise(finished: Path, gradnas: Any) -> None:
-    config = (finished / "config.yaml").read_text()
+    config = unseal_text((finished / "config.yaml").read_text())
     (finished / "config.yaml").write_text(config.replace("source: digits", "source: /no/such/place.npz"))
     outcome = gradnas("export", finished)
     assert (outcome.code, outcome.err) == (0, "")
@@ -127,7 +128,7 @@ def test_a_run_without_its_data_is_compared_on_noise(finished: Path, gradnas: An
 
 
 def test_data_that_changed_since_is_not_used(finished: Path, gradnas: Any) -> None:
-    config = (finished / "config.yaml").read_text()
+    config = unseal_text((finished / "config.yaml").read_text())
     assert "image_size: null" in config
     (finished / "config.yaml").write_text(config.replace("image_size: null", "image_size: 9"))
     assert (
@@ -155,7 +156,7 @@ def test_a_data_set_object_is_remembered(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_older_version_takes_the_normalization_from_its_data(finished: Path) -> None:
-    summary = json.loads((finished / "summary.json").read_text())
+    summary = unseal(json.loads((finished / "summary.json").read_text()))
     for key in ("normalization", "pixels"):
         del summary[key]
     (finished / "summary.json").write_text(json.dumps(summary))

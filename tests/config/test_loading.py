@@ -31,7 +31,7 @@ from gradnas.training import OptimConf
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 FLOATS = st.floats(0, 0.9, allow_nan=False)
 PLAIN = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), TEXT),
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), TEXT),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXT, inner, max_size=3)),
     max_leaves=5,
 )
@@ -236,3 +236,21 @@ def test_from_values_checks_keys_too() -> None:
     values: dict[str, Any] = {"search": {"epoch": 1}}
     with pytest.raises(ValueError, match=r"settings: unknown key 'search\.epoch'"):
         from_values(values, "settings")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: '12'", "seed must be a whole number, got '12'"),
+        ("seed: 1:30", "seed must be a whole number, got '1:30'"),
+        ("tensorboard: 'yes'", "tensorboard must be true or false, got 'yes'"),
+        ("search: {optimizer: {lr: '1e-3'}}", "search.optimizer.lr must be a number, got '1e-3'"),
+        ("device: null", "device must be text, got null"),
+        ("search: {epochs: ~}", "search.epochs must be a whole number, got null"),
+        ("search: {optimizer: {lr: 1" + "0" * 400 + "}}", "more than 64 bits"),
+        ("space: {options: &a {x: *a}}", "an alias stands for what is around it"),
+    ],
+)
+def test_text_is_no_number_and_null_no_value(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_yaml(text)

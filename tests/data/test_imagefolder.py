@@ -1,6 +1,9 @@
 """Tests of ``src/gradnas/data/imagefolder.py`` and ``decode.py``: the same checks on a folder and on a zip of it."""
 
+import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -185,8 +188,95 @@ def test_members_that_point_outside_are_never_written(tmp_path: Path, write_imag
         archive.write(folder / "train/a/1.png", "train/a/1.png")
         archive.write(folder / "train/b/1.png", "train/b/1.png")
     before = sorted(tmp_path.rglob("*"))
-    assert len(load_data(path).train) == 2
+    with pytest.raises(ValueError, match=r"evil\.zip: its member '\.\./train/a/1\.png' points outside the archive"):
+        load_data(path)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def png_of(width: int, height: int, depth: int = 8, color_type: int = 2, data: bytes = b"") -> bytes:
+    """A PNG that declares a size, whatever data it has."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def test_a_declared_size_is_compared_with_the_limit_before_decoding(load, write_images) -> None:
+    folder = write_images(SMALL)
+    for name in ("train/cat/b.bmp", "train/dog/2.png"):
+        (folder / name).write_bytes(png_of(6000, 5000))
+    with pytest.raises(
+        ValueError, match=r"train/cat/b.bmp of 6000x5000: 120,000,000 bytes needed in memory, 1,000,000"
+    ):
+        load(folder, max_bytes=10**6, image_size=4)
+    with pytest.raises(ValueError, match="5 images of 3x5000x6000: 450,000,000 bytes needed in memory, 200,000,000"):
+        load(folder, max_bytes=2 * 10**8)
+
+
+def test_sixteen_bits_in_color_are_refused_like_those_in_gray(load, write_images) -> None:
+    folder = write_images(SMALL)
+    (folder / "train/dog/2.png").write_bytes(png_of(5, 6, depth=16, data=(b"\0" + bytes(30)) * 6))
+    with pytest.raises(ValueError, match=r"train/dog/2\.png: its mode 'RGB;16' has more than 8 bits"):
+        load(folder)
+
+
+def test_no_other_format_is_opened_under_a_known_name(load, write_images) -> None:
+    folder = write_images(SMALL)
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 6\n%%EndComments\nshowpage\n"
+    (folder / "train/dog/2.png").write_bytes(postscript)
+    with pytest.raises(ValueError, match=r"cannot read the image .*train/dog/2\.png: cannot identify image file"):
+        load(folder)
+
+
+def test_of_an_animated_image_the_first_frame_is_taken(load, write_images) -> None:
+    from PIL import Image
+
+    folder = write_images(SMALL)
+    frames = [Image.fromarray(np.full((6, 5, 3), value, np.uint8)) for value in (10, 200)]
+    frames[0].save(folder / "train/cat/b.png", save_all=True, append_images=frames[1:])
+    (folder / "train/cat/b.bmp").unlink()
+    assert load(folder).train.images[0].unique().tolist() == [10]
+
+
+def test_modes_of_print_become_rgb(load, write_images) -> None:
+    from PIL import Image
+
+    folder = write_images(SMALL)
+    Image.new("CMYK", (5, 6), (0, 255, 255, 0)).save(folder / "train/cat/c.jpg")
+    red = load(folder).train.images[1].float().mean((1, 2))
+    assert red[0] > 200
+    assert red[1:].max() < 60
+
+
+def test_links_of_a_folder_are_followed_but_not_in_circles(write_images) -> None:
+    folder = write_images(SMALL)
+    (folder / "train/dog/linked.png").symlink_to(folder / "train/dog/2.png")
+    (folder / "train/wolf").symlink_to(folder / "train/dog")
+    source = load_data(folder)
+    assert source.train.classes == ("cat", "dog", "wolf")
+    assert len(source.train) == 8
+    (folder / "train/dog/back").symlink_to(folder / "train")
+    with pytest.raises(ValueError, match=r"train/dog/back is a link to .*train, a folder around it.*Remove the link"):
+        load_data(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_is_refused_without_waiting_for_it(write_images) -> None:
+    folder = write_images(SMALL)
+    os.mkfifo(folder / "train/dog/3.png")
+    with pytest.raises(ValueError, match=r"train/dog/3\.png: it is no ordinary file"):
+        load_data(folder)
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        link = zipfile.ZipInfo("train/a/1.png")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(ValueError, match=r"set\.zip: its member 'train/a/1\.png' is a link"):
+        load_data(tmp_path / "set.zip")
 
 
 def test_some_images_of_the_cifar10_zip(shared_file, tmp_path: Path) -> None:

@@ -121,10 +121,42 @@ def test_what_does_not_fit_is_refused(save, arrays: dict, message: str) -> None:
         load_data(save(**arrays))
 
 
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"y_train": np.array([0, 1, 2, 0, 1, 2**63], np.uint64)}, "y_train holds 9223372036854775808 at index 5"),
+        ({"y_train": np.array([0, 1, 2, 0, 1, 1e300])}, "y_train holds 1e.300 at index 5, which is no class number"),
+        ({"x_train": np.zeros((6, 0, 8), np.uint8)}, r"the images of x_train have no pixels, its shape is \(6, 0, 8\)"),
+        ({"classes": np.array(["a", "b", "\ud800"])}, "classes holds what is no text"),
+        ({"classes": np.array([b"a", b"b", b"\xff"])}, "classes holds what is no text"),
+        ({"classes": np.zeros(2**20, "U20")}, "the names of the classes of mine.npz: 83,886,080 bytes needed"),
+        ({"x_train": np.zeros(6, [("a", "u1")])}, "array x_train: its values are neither plain numbers nor text"),
+    ],
+)
+def test_values_that_exhaust_or_mislead_are_refused(save, arrays: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_data(save(**arrays))
+
+
+def test_labels_count_towards_the_limit(save) -> None:
+    x, y = np.zeros((600, 1, 1), np.uint8), np.arange(600) % 2
+    assert len(load_data(save(x_train=x, y_train=y), max_bytes=4800).train) == 600
+    with pytest.raises(ValueError, match=r"the labels of mine\.npz: 4,800 bytes needed in memory, 4,799 allowed"):
+        load_data(save(x_train=x, y_train=y), max_bytes=4799)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_both_byte_orders_and_both_memory_orders(save, order: str) -> None:
+    x = np.asfortranarray(X.astype(f"{order}f4"))
+    train = load_data(save(x_train=x, y_train=Y.astype(f"{order}i4"))).train
+    np.testing.assert_array_equal(train.images.permute(0, 2, 3, 1).numpy(), X.astype(np.float32))
+    assert train.labels.tolist() == Y.tolist()
+
+
 def test_damaged_files_are_named(save, tmp_path: Path) -> None:
     path = save()
     path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(ValueError, match=r"cannot read .*mine\.npz.*Save it again"):
+    with pytest.raises(ValueError, match=r"cannot read .*mine\.npz: .*not a zip file.*Copy or download the file again"):
         load_data(path)
     np.save(tmp_path / "array.npy", X)
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
@@ -139,7 +171,7 @@ def test_too_large_is_refused_with_both_numbers(save) -> None:
         load_data(save(x_train=x), max_bytes=179_999)
     with pytest.raises(ValueError, match=r"with image_size=1000: 18,000,000 bytes"):
         load_data(save(x_train=x), max_bytes=10**7, image_size=1000)
-    with pytest.raises(ValueError, match="1,800,128 bytes needed in memory, 1,000 allowed"):
+    with pytest.raises(ValueError, match="1,800,000 bytes needed in memory, 1,000 allowed"):
         load_data(save(x_train=np.zeros((6, 1000, 100, 3), np.uint8)), max_bytes=1000)
 
 

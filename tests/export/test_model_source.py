@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from gradnas.arch import CELL_OPS, ModelDesc, OpDesc
@@ -167,6 +168,19 @@ def test_weights_of_a_network_that_differs_in_its_pools_alone_are_refused(nets: 
     module.load(tmp_path / "avg" / "weights.safetensors")
     with pytest.raises(ValueError, match=r"weights\.safetensors has the weights of another architecture"):
         module.load(tmp_path / "max" / "weights.safetensors")
+
+
+def test_damaged_weights_are_refused_and_those_without_a_checksum_are_not(nets: Any, tmp_path: Path) -> None:
+    export(nets.lively(nets.small(), 0), "source", tmp_path)
+    module = imported((tmp_path / "model.py").read_text(), tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    whole = weights.read_bytes()
+    state = module.load(weights).state_dict()
+    weights.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])
+    with pytest.raises(ValueError, match=r"weights\.safetensors was changed or damaged since it was written: export"):
+        module.load(weights)
+    save_file(state, weights)
+    assert all(torch.equal(value, state[name]) for name, value in module.load(weights).state_dict().items())
 
 
 def test_without_safetensors_loading_says_what_to_install(

@@ -3,12 +3,14 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from gradnas.foundation.files import write_atomic
+from gradnas.foundation.files import append_durably, leftovers, move_durably, write_atomic
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,3 +110,102 @@ def test_file_gets_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
     assert after == 0o027
+
+
+class Disk:
+    """Tells in which order files and folders were flushed and renamed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[str] = []
+        fsync, replace = os.fsync, os.replace
+
+        def flushed(handle: int) -> None:
+            self.done.append("flush folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "flush file")
+            fsync(handle)
+
+        def renamed(source: str, target: str) -> None:
+            self.done.append("rename")
+            replace(source, target)
+
+        monkeypatch.setattr(os, "fsync", flushed)
+        monkeypatch.setattr(os, "replace", renamed)
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="a folder cannot be opened")
+
+
+@posix
+def test_content_is_flushed_before_the_name_and_the_name_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
+    write_atomic(tmp_path / "a.txt", "x")
+    assert disk.done == ["flush file", "rename", "flush folder"]
+
+
+@posix
+def test_moved_file_is_flushed_before_its_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("x")
+    disk = Disk(monkeypatch)
+    move_durably(tmp_path / "a", tmp_path / "b")
+    assert disk.done == ["flush file", "rename", "flush folder"]
+    assert (tmp_path / "b").read_text() == "x"
+
+
+@posix
+def test_folder_that_cannot_be_flushed_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def refused(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    write_atomic(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").read_text() == "x"
+
+
+@posix
+def test_every_line_is_flushed_and_a_new_file_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
+    append_durably(tmp_path / "log", b"one\n")
+    append_durably(tmp_path / "log", b"two\n")
+    assert disk.done == ["flush file", "flush folder", "flush file"]
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("before", [b"", b"one\n"])
+def test_a_line_that_cannot_be_flushed_is_cut_off_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    (tmp_path / "log").write_bytes(before)
+    fill_the_disk(monkeypatch)
+    with pytest.raises(OSError, match=r"cannot add 4 bytes to .*log: No space left.* intact.*gradnas resume") as caught:
+        append_durably(tmp_path / "log", b"two\n")
+    assert caught.value.errno == errno.ENOSPC
+    assert (tmp_path / "log").read_bytes() == before
+
+
+def test_an_interrupted_line_is_cut_off_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "log").write_bytes(b"one\n")
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        append_durably(tmp_path / "log", b"two\n")
+    assert (tmp_path / "log").read_bytes() == b"one\n"
+
+
+def test_what_a_killed_writer_left_is_found_and_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from gradnas.foundation.files import write_atomic; "
+        "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL); write_atomic(sys.argv[1], 'new')"
+    )
+    write_atomic(tmp_path / "a.b.json", "old")
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.b.json"], check=False)
+    for name in (".a.tmp", "a.tmp", ".hidden", ".a.txt.TOOLONG123.tmp"):
+        (tmp_path / name).write_text("precious")
+    assert (tmp_path / "a.b.json").read_text() == "old"
+    found = list(leftovers(tmp_path))
+    assert [name for name, _ in found] == ["a.b.json"]
+    assert found[0][1].read_text() == "new"

@@ -189,12 +189,12 @@ def test_search_continues_bit_for_bit_wherever_it_was_stopped(
     every = {"at_most": 100} if name == "darts, order 1" else {}
     assert run.differences(**every) == {}
     conf = search_conf(**settings)
-    steps = conf.epochs if name.startswith("early") else conf.epochs * (conf.max_steps_per_epoch or 0)
+    steps = 3 if name.startswith("early") else conf.epochs * (conf.max_steps_per_epoch or 0)
     assert len(run.stops) > steps, "a checkpoint after every step was asked for"
 
 
 class Noisy(Op):
-    """A convolution with dropout, which draws from the global generator: (B, C, H, W) -> (B, D, H / stride, W / stride)."""
+    """A convolution behind dropout, which draws from the global generator; (B, C, H, W) -> (B, D, H / S, W / S)."""
 
     def __init__(self, op_desc: OpDesc) -> None:
         super().__init__()

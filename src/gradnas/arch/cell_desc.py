@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from gradnas.arch.limits import MAX_CELLS, MAX_CHANNELS, MAX_SIDE
 from gradnas.arch.op_desc import OpDesc
 from gradnas.arch.params import ConvMacroParams
 from gradnas.arch.settings import CellConf
@@ -62,8 +63,8 @@ class AuxTowerDesc:
     stride: int
 
     def __post_init__(self) -> None:
-        for name in ("ch_in", "n_classes", "stride"):
-            check_count(getattr(self, name), f"{name} of the auxiliary tower")
+        for name, maximum in (("ch_in", MAX_CHANNELS), ("n_classes", MAX_CHANNELS), ("stride", MAX_SIDE)):
+            check_count(getattr(self, name), f"{name} of the auxiliary tower", maximum=maximum)
 
 
 class CellType(Enum):
@@ -105,7 +106,7 @@ class CellDesc:
     trainables_from: int
 
     def __post_init__(self) -> None:
-        place = f"cells[{check_count(self.id, 'cell id', 0)}]"
+        place = f"cells[{check_count(self.id, 'cell id', 0, MAX_CELLS)}]"
         for name in ("stems", "node_descs"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("stem_shapes", "node_shapes"):

@@ -5,6 +5,7 @@ import types
 import typing
 from collections.abc import Mapping
 from enum import Enum
+from reprlib import repr as shortened
 from typing import Any, TypeVar
 
 from gradnas.arch.params import ConvMacroParams, Params
@@ -32,7 +33,7 @@ def decode(kind: type[T], data: object, place: str) -> T:
 
     Args:
         kind: Annotation: a dataclass, Params, Enum, int, float, bool, str, None, a union or a tuple of these.
-        data: What ``json.loads`` returned.
+        data: What :func:`gradnas.foundation.strict_json.read_json` returned, whose numbers fit into 64 bits.
         place: Dotted place of ``data`` in the file, for messages.
 
     Raises:
@@ -55,12 +56,12 @@ def _decode(kind: Any, data: Any, place: str) -> Any:
     if isinstance(kind, type) and issubclass(kind, Enum):
         choices = [member.value for member in kind]
         if data not in choices:
-            raise ValueError(f"{place}: expected one of {choices}, got {data!r}.")
+            raise ValueError(f"{place}: expected one of {choices}, got {shortened(data)}.")
         return kind(data)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
-        raise ValueError(f"{place}: expected {kind.__name__}, got {data!r}.")
+        raise ValueError(f"{place}: expected {kind.__name__}, got {shortened(data)}.")
     return data
 
 
@@ -73,7 +74,7 @@ def _decode_union(kinds: tuple[Any, ...], data: Any, place: str) -> Any:
 
 def _decode_tuple(kinds: tuple[Any, ...], data: Any, place: str) -> tuple[Any, ...]:
     if not isinstance(data, list):
-        raise ValueError(f"{place}: expected a list, got {data!r}.")
+        raise ValueError(f"{place}: expected a list, got {shortened(data)}.")
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         kinds = (kinds[0],) * len(data)
     if len(data) != len(kinds):
@@ -83,7 +84,7 @@ def _decode_tuple(kinds: tuple[Any, ...], data: Any, place: str) -> tuple[Any, .
 
 def _decode_params(data: Any, place: str) -> Params:
     if not isinstance(data, dict):
-        raise ValueError(f"{place}: expected an object, got {data!r}.")
+        raise ValueError(f"{place}: expected an object, got {shortened(data)}.")
     values = {name: _decode_plain(value, f"{place}.{name}") for name, value in data.items()}
     try:
         return Params(values)
@@ -101,11 +102,11 @@ def _decode_plain(value: Any, place: str) -> Any:
 
 def _decode_dataclass(kind: Any, data: Any, place: str) -> Any:
     if not isinstance(data, dict):
-        raise ValueError(f"{place}: expected an object with the fields of {kind.__name__}, got {data!r}.")
+        raise ValueError(f"{place}: expected an object with the fields of {kind.__name__}, got {shortened(data)}.")
     stored = {f.name: f for f in dataclasses.fields(kind) if f.metadata.get("stored", True)}
     for name in data:
         if name not in stored:
-            raise ValueError(f"{place}: unknown field {name!r}. {did_you_mean(name, stored)}")
+            raise ValueError(f"{place}: unknown field {shortened(name)}. {did_you_mean(name, stored)}")
     for name in stored:
         if name not in data:
             raise ValueError(f"{place}: field {name!r} is missing.")

@@ -1,5 +1,7 @@
 """From descriptions to genotypes. The way back is :class:`gradnas.spaces.GenotypeBuilder`, which needs a builder."""
 
+from reprlib import repr as shortened
+
 from gradnas.arch.cell_desc import CellDesc, CellType
 from gradnas.arch.genotype import Genotype
 from gradnas.arch.model_desc import ModelDesc
@@ -17,14 +19,24 @@ def to_genotype(desc: ModelDesc) -> Genotype:
 
 
 def concat_ids(cell: CellDesc) -> tuple[int, ...]:
-    """Ids of the states that the cell's merge op reads."""
-    listed = cell.post_op.params.get("concat_ids")
-    if isinstance(listed, tuple):
-        return tuple(int(str(i)) for i in listed)
-    n_states = len(cell.nodes()) + 2
-    out_states = cell.post_op.params["out_states"]
-    assert isinstance(out_states, int)
-    return tuple(range(n_states - out_states, n_states))
+    """Ids of the states that the cell's merge op reads: those it lists, or the last ``out_states``; else all nodes.
+
+    Raises:
+        ValueError: When its parameters name states that the cell does not have.
+    """
+    n_nodes = len(cell.nodes())
+    params = cell.post_op.params
+    listed, out_states = params.get("concat_ids"), params.get("out_states", n_nodes)
+    if listed is None and type(out_states) is int and 0 <= out_states <= n_nodes + 2:
+        return tuple(range(n_nodes + 2 - out_states, n_nodes + 2))
+    ids = tuple(i for i in listed if type(i) is int and 0 <= i < n_nodes + 2) if isinstance(listed, tuple) else ()
+    if not isinstance(listed, tuple) or len(ids) != len(listed):
+        named = shortened(listed if listed is not None else out_states)
+        raise ValueError(
+            f"cells[{cell.id}]: the merge op {cell.post_op.name!r} reads the states {named}, but the cell has only 0-"
+            f"{n_nodes + 1}."
+        )
+    return ids
 
 
 def _pairs(desc: ModelDesc, cell_type: CellType) -> tuple[tuple[tuple[str, int], ...], tuple[int, ...]]:

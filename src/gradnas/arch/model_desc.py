@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradnas.arch.cell_desc import AuxTowerDesc, CellDesc, CellType
 from gradnas.arch.codec import decode, encode
 from gradnas.arch.op_desc import OpDesc
 from gradnas.arch.settings import ModelDescConf
+from gradnas.foundation.checksums import CHECKSUM, damaged, seal, unseal
 from gradnas.foundation.files import write_atomic
+from gradnas.foundation.strict_json import MAX_CHARACTERS, read_json
 
 if TYPE_CHECKING:
     from gradnas.arch.genotype import Genotype
@@ -163,42 +165,52 @@ class ModelDesc:
 
     def to_json(self) -> str:
         """Versioned JSON, indented, without weights."""
-        document = {"schema": SCHEMA, "version": SCHEMA_VERSION, "model": encode(self)}
-        return json.dumps(document, indent=1, allow_nan=False) + "\n"
+        return _text(self._document())
+
+    def _document(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "version": SCHEMA_VERSION, "model": encode(self)}
 
     @staticmethod
     def from_json(text: str) -> "ModelDesc":
-        """Read what :meth:`to_json` wrote.
+        """Read what :meth:`to_json` wrote, or the text of a file of :meth:`save`.
 
         Raises:
-            ValueError: For other content, an unknown field, or a description of a newer version.
+            ValueError: For other content, an unknown field, a name that comes twice, a size beyond the limits of
+                :mod:`gradnas.arch.limits`, a description of a newer version, or one that was changed since it was
+                saved.
         """
+        from gradnas.arch.convert import concat_ids  # genotypes know descriptions, not the other way round
+
         try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"not a model description: the text is not JSON ({error}).") from error
+            document = read_json(text)
+        except ValueError as error:
+            raise ValueError(f"not a model description: the text is not JSON as gradnas reads it: {error}.") from error
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise ValueError(f'not a model description: expected an object with "schema": "{SCHEMA}".')
         version = document.get("version")
-        if version != SCHEMA_VERSION:
+        if type(version) is not int or version != SCHEMA_VERSION:  # 1.0 and True are no versions
             newer = isinstance(version, int) and version > SCHEMA_VERSION
             advice = "it was written by a newer gradnas; upgrade gradnas to read it" if newer else "it cannot be read"
             raise ValueError(
                 f"model description of version {version!r}, this gradnas reads {SCHEMA_VERSION}: {advice}."
             )
-        if set(document) != {"schema", "version", "model"}:
+        if set(document) - {CHECKSUM} != {"schema", "version", "model"}:
             raise ValueError(
                 f"a model description has the fields 'schema', 'version' and 'model', got {sorted(document)}."
             )
         try:
-            return decode(ModelDesc, document["model"], "model")
-        except RecursionError as error:
-            raise ValueError("not a model description: its ops are nested too deeply.") from error
+            unseal(document)
+        except ValueError as error:
+            raise damaged("the description", f"If the change is meant, delete the field {CHECKSUM!r}.") from error
+        desc = decode(ModelDesc, document["model"], "model")
+        for cell in desc.cell_descs:
+            concat_ids(cell)  # what is drawn and printed of a cell
+        return desc
 
     def save(self, filename: str | os.PathLike[str], save_trainables: bool = False) -> None:
         """Write JSON in one step; with ``save_trainables`` the weights go beside it as ``<stem>.safetensors``.
 
-        An empty filename saves nothing.
+        The file is :meth:`to_json` with a checksum of its values as last field. An empty filename saves nothing.
 
         Raises:
             OSError: When the file cannot be written; what was there before is unchanged.
@@ -213,7 +225,7 @@ class ModelDesc:
             from gradnas.arch.weights import save_trainables as write_weights  # tensors only when asked for
 
             write_weights(self, Path(filename).with_suffix(".safetensors"))
-        write_atomic(filename, self.to_json())
+        write_atomic(filename, _text(seal(self._document())))
 
     @staticmethod
     def load(filename: str | os.PathLike[str], load_trainables: bool = False) -> "ModelDesc":
@@ -227,6 +239,8 @@ class ModelDesc:
         if not path.is_file():
             raise FileNotFoundError(f"no model description at {path}.")
         try:
+            if path.stat().st_size > 4 * MAX_CHARACTERS:
+                raise ValueError(f"it has {path.stat().st_size:,} bytes, at most {4 * MAX_CHARACTERS:,} are read")
             desc = ModelDesc.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
@@ -255,3 +269,7 @@ class ModelDesc:
         from gradnas.arch.text import describe  # presentation, kept out of the data
 
         return describe(self)
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from reprlib import repr as shortened
 from typing import Any
 
+from gradnas.arch.limits import MAX_INPUTS
 from gradnas.arch.params import ConvMacroParams, Params
 from gradnas.arch.shapes import check_count
 
@@ -44,10 +46,14 @@ class OpDesc:
             object.__setattr__(self, "children", tuple(self.children))
         if self.children_ins is not None:
             object.__setattr__(self, "children_ins", tuple(self.children_ins))
-        check_count(self.in_len, f"in_len of op {self.name!r}")
+        check_count(self.in_len, f"in_len of op {self.name!r}", maximum=MAX_INPUTS)
         stride = self.params.get("stride", 1)
         if type(stride) is not int or stride not in (1, 2):  # 2.0 and True are no strides
             raise ValueError(f"stride of op {self.name!r} must be 1 or 2, got {stride!r}.")
+        if "conv" in self.params and not isinstance(self.params["conv"], ConvMacroParams):
+            raise TypeError(
+                f"params['conv'] of op {self.name!r} must be ConvMacroParams, got {shortened(self.params['conv'])}."
+            )
         if len(self.children or ()) != len(self.children_ins or ()):
             raise ValueError(
                 f"op {self.name!r} has {len(self.children or ())} children but {len(self.children_ins or ())} "
@@ -63,8 +69,7 @@ class OpDesc:
     def conv(self) -> ConvMacroParams:
         """The channel counts. KeyError when the op has none."""
         value = self.params["conv"]
-        if not isinstance(value, ConvMacroParams):
-            raise TypeError(f"params['conv'] of op {self.name!r} must be ConvMacroParams, got {value!r}.")
+        assert isinstance(value, ConvMacroParams)
         return value
 
     @property

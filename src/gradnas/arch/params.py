@@ -5,19 +5,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Union
 
+from gradnas.arch.limits import MAX_CHANNELS, MAX_INTEGER
 from gradnas.arch.shapes import check_count
 
 
 @dataclass(frozen=True)
 class ConvMacroParams:
-    """The channel counts that the macro structure (depth, width) may change: input and output channels, each >= 1."""
+    """The channel counts that the macro structure (depth, width) may change: input and output channels, each >= 1.
+
+    Raises:
+        ValueError: For a count below 1 or above :data:`gradnas.arch.limits.MAX_CHANNELS`.
+    """
 
     ch_in: int
     ch_out: int
 
     def __post_init__(self) -> None:
-        check_count(self.ch_in, "ch_in")
-        check_count(self.ch_out, "ch_out")
+        check_count(self.ch_in, "ch_in", maximum=MAX_CHANNELS)
+        check_count(self.ch_out, "ch_out", maximum=MAX_CHANNELS)
 
     def clone(self) -> "ConvMacroParams":
         """An equal, independent copy."""
@@ -33,7 +38,7 @@ class Params(Mapping[str, PlainValue]):
 
     Raises:
         TypeError: For a name that is no string, or a value that is not plain, naming it.
-        ValueError: For a number that is not finite, which JSON has no word for.
+        ValueError: For a number that is not finite, which JSON has no word for, or a whole one of more than 64 bits.
     """
 
     __slots__ = ("_values",)
@@ -77,7 +82,7 @@ def _plain(value: object, name: str) -> PlainValue:
         raise ValueError(f"parameter {name!r} must be finite, got {value!r}.")
     # Exact types only, such as float for numpy.float64: no subclass survives JSON.
     if isinstance(value, int):
-        return int(value)
+        return int(check_count(value, f"parameter {name!r}", -MAX_INTEGER, MAX_INTEGER))
     if isinstance(value, float):
         return float(value)
     if isinstance(value, str):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gradnas.arch.limits import MAX_CELLS, MAX_CHANNELS, MAX_NODES, MAX_NODES_OF_ALL_CELLS, MAX_SIDE
 from gradnas.arch.params import Params
 from gradnas.arch.shapes import Shape, check_count
 
@@ -23,14 +24,14 @@ class DatasetConf:
     n_classes: int
 
     def __post_init__(self) -> None:
-        check_count(self.channels, "channels of the images")
+        check_count(self.channels, "channels of the images", maximum=MAX_CHANNELS)
         size: object = self.image_size
         pair: Sequence[object] = (size, size) if isinstance(size, int) else tuple(self.image_size)
         if len(pair) != 2:
             raise ValueError(f"image_size must be one number or (height, width), got {size!r}.")
-        height, width = (check_count(side, "image_size") for side in pair)
+        height, width = (check_count(side, "image_size", maximum=MAX_SIDE) for side in pair)
         object.__setattr__(self, "image_size", (height, width))
-        check_count(self.n_classes, "n_classes", 2)
+        check_count(self.n_classes, "n_classes", 2, MAX_CHANNELS)
 
     @property
     def image_shape(self) -> Shape:
@@ -46,7 +47,7 @@ class CellConf:
     cell_post_op: str = "concate_channels"
 
     def __post_init__(self) -> None:
-        check_count(self.n_nodes, "n_nodes")
+        check_count(self.n_nodes, "n_nodes", maximum=MAX_NODES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,8 @@ class StemsConf:
         if len(self.ops) != 2:
             raise ValueError(f"a model has two stems, got ops={tuple(self.ops)}.")
         object.__setattr__(self, "ops", tuple(self.ops))
-        check_count(self.init_node_ch, "channels (init_node_ch)")
-        check_count(self.stem_multiplier, "stem_multiplier")
+        check_count(self.init_node_ch, "channels (init_node_ch)", maximum=MAX_CHANNELS)
+        check_count(self.stem_multiplier, "stem_multiplier", maximum=MAX_CHANNELS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +104,14 @@ class ModelDescConf:
     params: Params = field(default_factory=Params)
 
     def __post_init__(self) -> None:
-        check_count(self.n_cells, "n_cells")
-        check_count(self.n_reductions, "n_reductions", 0)
-        check_count(self.max_final_edges, "max_final_edges", 0)
+        check_count(self.n_cells, "n_cells", maximum=MAX_CELLS)
+        check_count(self.n_reductions, "n_reductions", 0, MAX_CELLS)
+        check_count(self.max_final_edges, "max_final_edges", 0, MAX_NODES)
+        nodes = f"nodes of all cells (n_cells {self.n_cells} times n_nodes {self.cell.n_nodes})"
+        check_count(self.n_cells * self.cell.n_nodes, nodes, maximum=MAX_NODES_OF_ALL_CELLS)
         if not 0 <= self.aux_weight < math.inf:
             raise ValueError(f"aux_weight must be at least 0 and finite, got {self.aux_weight}.")
         if self.aux_tower_stride is not None:
-            check_count(self.aux_tower_stride, "aux_tower_stride")
+            check_count(self.aux_tower_stride, "aux_tower_stride", maximum=MAX_SIDE)
         if not isinstance(self.params, Params):
             object.__setattr__(self, "params", Params(self.params))

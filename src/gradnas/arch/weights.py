@@ -8,19 +8,19 @@ from typing import Any
 
 from gradnas.arch.model_desc import ModelDesc
 from gradnas.arch.op_desc import OpDesc
+from gradnas.foundation.checksums import damaged, seal_tensors, tensors_metadata
+from gradnas.foundation.files import write_atomic
 
 _SEPARATOR = "::"  # between the dotted place of an op and the key of its tensor
 
 
 def save_trainables(desc: ModelDesc, path: Path) -> None:
-    """Write the weights of every op that has some; other ops stay without.
+    """Write the weights of every op that has some, with a checksum; other ops stay without.
 
     Raises:
         OSError: When the file cannot be written; what was there before is unchanged.
     """
     from safetensors.torch import save
-
-    from gradnas.foundation.files import write_atomic
 
     tensors: dict[str, Any] = {}
     for place, top in desc.top_ops():
@@ -28,7 +28,7 @@ def save_trainables(desc: ModelDesc, path: Path) -> None:
             for key, tensor in (op.trainables or {"sd": {}})["sd"].items():
                 # a copy: safetensors refuses tensors that share memory, as those of a description used twice do
                 tensors[f"{inner}{_SEPARATOR}{key}"] = tensor.detach().cpu().contiguous().clone()
-    write_atomic(path, save(tensors))
+    write_atomic(path, seal_tensors(save(tensors)))
 
 
 def load_trainables(desc: ModelDesc, path: Path) -> ModelDesc:
@@ -36,7 +36,7 @@ def load_trainables(desc: ModelDesc, path: Path) -> ModelDesc:
 
     Raises:
         FileNotFoundError: When the file is missing.
-        ValueError: When it is damaged, or holds weights of an op that the description does not have.
+        ValueError: When it is damaged or was changed, or holds weights of an op that the description does not have.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -44,9 +44,14 @@ def load_trainables(desc: ModelDesc, path: Path) -> ModelDesc:
     if not path.is_file():
         raise FileNotFoundError(f"weights were asked for, but there is no {path}.")
     try:
-        tensors = load(path.read_bytes())
+        data = path.read_bytes()
+        tensors = load(data)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    try:
+        tensors_metadata(data)
+    except ValueError as error:
+        raise damaged(path, "Without it, load the description without weights.") from error
     by_place: dict[str, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         place, _, key = name.rpartition(_SEPARATOR)

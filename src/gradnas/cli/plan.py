@@ -15,7 +15,7 @@ from gradnas.config import RunConf, build_space, preset_names
 from gradnas.foundation.sizes import size_text
 from gradnas.pipeline import RunFolder
 from gradnas.pipeline.memory_advice import ways_to_shrink
-from gradnas.pipeline.plan import HEADROOM, MEMBER, PhasePlan, Plan, plan
+from gradnas.pipeline.plan import MEMBER, PhasePlan, Plan, plan
 from gradnas.report.records.quantities import millions
 
 
@@ -74,14 +74,15 @@ def _work(phase: PhasePlan) -> list[str]:
 
 def _memory(phase: PhasePlan) -> list[str]:
     evaluation = size_text(phase.eval_bytes) if phase.eval_batch_size else "—"
-    largest = "unknown" if phase.largest_batch is None else f"{phase.largest_batch:,}" if phase.largest_batch else "none"
+    largest = phase.largest_batch
+    batch = "unknown" if largest is None else f"{largest:,}" if largest else "none"
     return [
         phase.phase,
         size_text(phase.train_bytes),
         evaluation,
         size_text(phase.data_bytes),
         size_text(phase.peak_bytes),
-        largest,
+        batch,
     ]
 
 
@@ -98,9 +99,10 @@ def sentences(planned: Plan) -> list[str]:
             ways = ways_to_shrink(phase, planned.conf, space)
             said.append(f"{phase.phase} does not fit. What shrinks it, most effective first: {'; '.join(ways)}.")
     if planned.fits:
+        spare = 100 * (planned.phases[0].headroom - 1)
         said.append(
-            f"Everything fits, with {HEADROOM - 1:.0%} to spare for what is not predicted: workspaces of kernels and "
-            "slack of the allocator."
+            f"Everything fits, with at least {spare:.0f} % to spare for what is not predicted: workspaces of kernels, "
+            "and what the allocator keeps."
         )
     if planned.fits is None:
         said.append("Nobody knows here what fits: compare the peaks with the memory that you have.")

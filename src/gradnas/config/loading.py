@@ -4,13 +4,17 @@ import dataclasses
 import re
 import typing
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradnas.config.settings import ComponentConf, RunConf
 from gradnas.config.yaml_dialect import dump_yaml, load_yaml
 from gradnas.foundation.names import did_you_mean
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 T = TypeVar("T")
 
@@ -49,23 +53,30 @@ def values_of(text: str, where: str = "configuration") -> dict[str, Any]:
 
 def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunConf:
     """The configuration of nested plain values. ValueError as for :func:`from_yaml`."""
-    from jsonargparse import ArgumentError, ArgumentParser  # slow to import; only those who load files pay
+    from jsonargparse import ArgumentError  # slow to import; only those who load files pay
 
     check_keys(values, RunConf, where)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(RunConf, fail_untyped=True)
     # Options never pass through the parser: it would turn text that looks like YAML into numbers, and build (that is,
     # call) whatever a {class_path: …} among them names.
     options = {key: part["options"] for key, part in values.items() if isinstance(part, Mapping) and "options" in part}
     typed = {key: _without_options(part) if key in options else part for key, part in values.items()}
     try:
-        parsed = parser.parse_object(typed).as_dict()
+        parsed = _parser().parse_object(typed).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {readable(error)}") from error
     _put_back_text(parsed, typed, RunConf)
     for key, chosen in options.items():
         parsed[key]["options"] = dict(chosen)
     return _construct(RunConf, parsed, where)
+
+
+@cache
+def _parser() -> "ArgumentParser":
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(RunConf, fail_untyped=True)
+    return parser
 
 
 def check_keys(values: Mapping[str, Any], kind: type, where: str, place: str = "") -> None:

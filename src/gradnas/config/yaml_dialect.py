@@ -6,6 +6,7 @@ these are text, as they are to most readers, and numbers are those of YAML 1.2 a
 """
 
 import re
+from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any
 
 from gradnas.foundation.strict_json import HALF_CHARACTER
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from yaml import SafeDumper, SafeLoader
     from yaml.nodes import MappingNode, Node, ScalarNode
 
-MAX_CHARACTERS = 2**20
+MAX_CHARACTERS = 2**18
 """Longest text that is read: a configuration has a few thousand characters, and PyYAML reads 100,000 in a second."""
 
 MAX_DEPTH = 32
@@ -63,7 +64,11 @@ def load_yaml(text: str) -> Any:
 
 
 def dump_yaml(values: Any) -> str:
-    """YAML that :func:`load_yaml` reads back to equal values; tuples become lists."""
+    """YAML that :func:`load_yaml` reads back to equal values; tuples become lists.
+
+    Raises:
+        ValueError: For a whole number of more than 64 bits, which would not be read back.
+    """
     from yaml import dump
 
     text: str = dump(values, Dumper=_dumper(), sort_keys=False, allow_unicode=True)
@@ -71,16 +76,16 @@ def dump_yaml(values: Any) -> str:
 
 
 def _check(root: "Node") -> None:
-    """Refuse what is no plain value, a key that comes twice, and what is too deep or too much with every alias written
-    out, without writing it out.
-    """
+    """Refuse values that are not plain, keys that come twice, and aliases that stand for too much."""
     from yaml.nodes import MappingNode, ScalarNode
 
     sizes: dict[tuple[int, int], int] = {}
 
     def size(node: "Node", depth: int) -> int:
         if depth > MAX_DEPTH:
-            raise _fault(f"it is nested more than {MAX_DEPTH} levels deep, or an alias stands for what is around it", node)
+            raise _fault(
+                f"it is nested more than {MAX_DEPTH} levels deep, or an alias stands for what is around it", node
+            )
         if node.tag not in _PLAIN_TAGS:
             raise _fault(f"{node.tag.removeprefix(_TAG)} is no kind of value that a configuration holds", node)
         if isinstance(node, ScalarNode):
@@ -123,8 +128,20 @@ def _fault(message: str, node: "Node") -> Exception:
 
 def _loader() -> "type[SafeLoader]":
     from yaml import SafeLoader
+    from yaml.constructor import ConstructorError
 
     class Loader(SafeLoader):
+        depth = 0
+
+        def compose_node(self, parent: "Node | None", index: Any) -> "Node | None":
+            self.depth += 1
+            if self.depth > MAX_DEPTH + 1:  # at once: the time that PyYAML takes grows with the square of the depth
+                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
+                raise ConstructorError(None, None, f"it is nested more than {MAX_DEPTH} levels deep", mark)
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
         def construct_integer(self, node: "ScalarNode") -> int:
             text = node.value
             if not _INTEGER.fullmatch(text):
@@ -166,6 +183,12 @@ def _dumper() -> "type[SafeDumper]":
         def ignore_aliases(self, data: Any) -> bool:
             return True  # a value that occurs twice is written twice, for the reader
 
+        def represent_integer(self, number: int) -> "ScalarNode":
+            if not -_LARGEST_INTEGER <= number < _LARGEST_INTEGER:
+                raise ValueError(f"a configuration holds whole numbers of up to 64 bits, got {shortened(number)}.")
+            return self.represent_int(number)
+
+    Dumper.add_representer(int, Dumper.represent_integer)
     _add_numbers(Dumper)  # beside those of YAML 1.1: text that looks like a number to either is quoted
     return Dumper
 

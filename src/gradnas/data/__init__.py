@@ -4,6 +4,8 @@ from .augmentation import Augmentation as Augmentation
 from .batches import BatchLoader as BatchLoader
 from .batches import BatchPlan as BatchPlan
 from .endless import EndlessBatches as EndlessBatches
+from .facts import DataFacts as DataFacts
+from .facts import published_facts as published_facts
 from .imageset import ImageSet as ImageSet
 from .load import dataset_names as dataset_names
 from .load import load_data as load_data

@@ -1,6 +1,7 @@
 """Image files sorted into ``train/CLASS`` and ``test/CLASS``, in a folder or a ``.zip`` that is never unpacked."""
 
 import os
+import stat
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from .archive import open_archive
 from .decode import SUFFIXES, ImageFile, decode_all
 from .imageset import ImageSet
 from .memory import check_memory
@@ -32,7 +34,9 @@ def read_image_folder(path: Path, image_size: int | None, max_bytes: int) -> tup
     """Read all images of a folder or ``.zip`` in ImageFolder layout.
 
     Hidden files and files with other endings than png, jpg, jpeg, bmp, webp and ppm are passed over. Images are RGB
-    unless all are gray. Inside a ``.zip``, one folder around ``train`` and ``test`` is allowed.
+    unless all are gray; of an animated one the first frame is taken, and an orientation in its EXIF data is not
+    applied. Links in a folder are followed, links in a ``.zip`` refused. Inside a ``.zip``, one folder around ``train``
+    and ``test`` is allowed.
 
     Args:
         path: Folder or ``.zip`` file.
@@ -44,7 +48,8 @@ def read_image_folder(path: Path, image_size: int | None, max_bytes: int) -> tup
 
     Raises:
         ValueError: If the layout differs, a class folder is empty or occurs in ``test`` only, sizes differ and no
-            ``image_size`` is given, an image cannot be read, or a file or the total is too large.
+            ``image_size`` is given, an image cannot be read, a file or the total is too large, a link leads into a
+            circle, or a member of a ``.zip`` is none that :func:`gradnas.data.archive.open_archive` accepts.
     """
     with _entries(path, max_bytes) as entries:
         by_split = {split: _by_class(path, split, entries) for split in ("train", "test")}
@@ -66,7 +71,7 @@ def read_image_folder(path: Path, image_size: int | None, max_bytes: int) -> tup
         ]
         stack = ImageStack(len(listed), max_bytes=max_bytes, promote_gray=True)
         files = [file for file, _, _ in listed]
-        for file, image in zip(files, decode_all(files, image_size), strict=True):
+        for file, image in zip(files, decode_all(files, image_size, max_bytes), strict=True):
             stack.add(image, file.name)
     images, labels = stack.tensor(), torch.tensor([label for _, _, label in listed])
     n_train = sum(split == "train" for _, split, _ in listed)
@@ -103,11 +108,7 @@ def _entries(path: Path, max_bytes: int) -> Iterator[list[_Entry]]:
     if path.is_dir():
         yield list(_folder_entries(path))
         return
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"cannot read {path}: {error}. Copy or download the file again.") from error
-    with archive:
+    with open_archive(path) as archive:
         yield _zip_entries(path, archive, max_bytes)
 
 
@@ -117,6 +118,8 @@ def _folder_entries(root: Path) -> Iterator[_Entry]:
             continue
         for folder, subfolders, names in os.walk(root / split, followlinks=True):
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            for name in subfolders:
+                _check_no_circle(root, Path(folder, name))
             parts = Path(folder).relative_to(root).parts
             yield _Entry(parts=parts, n_bytes=0, file=None)
             for name in names:
@@ -125,10 +128,20 @@ def _folder_entries(root: Path) -> Iterator[_Entry]:
                     yield _Entry(parts=(*parts, name), n_bytes=0, file=file)
 
 
+def _check_no_circle(root: Path, folder: Path) -> None:
+    if folder.is_symlink() and Path(os.path.realpath(folder.parent)).is_relative_to(os.path.realpath(folder)):
+        raise ValueError(
+            f"{root}: {folder.relative_to(root)} is a link to {os.path.realpath(folder)}, a folder around it, so that "
+            "reading would never end. Remove the link."
+        )
+
+
 def _read_file(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > _LARGEST_FILE_BYTES:
-        raise ValueError(f"it has {size:,} bytes, at most {_LARGEST_FILE_BYTES:,} are read")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe never ends, nor does a device such as /dev/zero
+        raise ValueError("it is no ordinary file")
+    if status.st_size > _LARGEST_FILE_BYTES:
+        raise ValueError(f"it has {status.st_size:,} bytes, at most {_LARGEST_FILE_BYTES:,} are read")
     return path.read_bytes()
 
 
@@ -145,7 +158,7 @@ def _zip_entries(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> list[_
             )
         file = None if info.is_dir() else ImageFile(name=info.filename, read=partial(archive.read, info))
         entries.append(_Entry(parts=parts, n_bytes=info.file_size, file=file))
-    # zipfile never returns more than the declared size, so the declared total bounds what is read.
+    # A member never gives more than its declared size, so the declared total bounds what is read.
     check_memory(f"the files in {path.name}", sum(entry.n_bytes for entry in entries), max_bytes)
     tops = {entry.parts[0] for entry in entries}
     if len(tops) == 1 and not tops & {"train", "test"}:

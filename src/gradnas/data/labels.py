@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_LARGEST_LABEL = 2**53  # from here on float64 no longer has every whole number, and beyond 2**63 int64 has none
+
 
 def as_labels(values: object, name: str) -> Tensor:
     """Convert an array of class numbers.
@@ -19,21 +21,33 @@ def as_labels(values: object, name: str) -> Tensor:
         ValueError: If the shape differs or a value is no whole number.
     """
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise ValueError(
-            f"{name} must hold one class number per image, shape (N,) or (N, 1), got {array.shape}. "
-            "Turn one-hot rows into numbers with argmax(axis=1)."
-        )
+    check_label_shape(array.shape, name)
+    array = array.reshape(len(array))
     if array.dtype.kind == "f":
         fractional = ~(np.isfinite(array) & (array == np.round(array)))
         if fractional.any():
             index = int(fractional.argmax())
             raise ValueError(f"{name} must hold whole class numbers, got {array[index]} at index {index}.")
-    elif array.dtype.kind not in "iu":
+    elif array.dtype.kind not in "iu":  # truth values, text, times, complex numbers
         raise ValueError(f"{name} must hold class numbers (integers), got dtype {array.dtype}. Number the classes.")
+    outside = np.abs(array) >= _LARGEST_LABEL if array.dtype.kind == "f" else array >= _LARGEST_LABEL
+    if outside.any():
+        index = int(outside.argmax())
+        raise ValueError(f"{name} holds {array[index]} at index {index}, which is no class number. Count from 0.")
     return torch.from_numpy(array.astype(np.int64))
+
+
+def check_label_shape(shape: tuple[int, ...], name: str) -> None:
+    """Refuse what is not one number per image.
+
+    Raises:
+        ValueError: If the shape is neither ``(N,)`` nor ``(N, 1)``.
+    """
+    if len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
+        raise ValueError(
+            f"{name} must hold one class number per image, shape (N,) or (N, 1), got {shape}. "
+            "Turn one-hot rows into numbers with argmax(axis=1)."
+        )
 
 
 def numbered_classes(labels: Tensor, name: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +12,28 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .archive import ZIP_FAULTS, open_archive
 from .imageset import ImageSet
-from .labels import as_labels, numbered_classes
+from .labels import as_labels, check_label_shape, numbered_classes
 from .memory import check_memory
+from .npy import NpyHeader, read_header, read_values
 from .resize import resize_tensor
 
 _CHANNELS = (1, 3, 4)
+_KEYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 _Array = npt.NDArray[np.generic]
-# Room for the headers of the members, which are not images.
-_HEADER_BYTES = 2**12
+_FLOAT_BYTES, _LABEL_BYTES = 4, 8
+_LARGEST_NAMES_BYTES = 2**26
 
 
 def read_npz(path: Path, image_size: int | None, max_bytes: int) -> tuple[ImageSet, ImageSet | None]:
     """Read ``x_train``, ``y_train`` and, if they are there, ``x_test``, ``y_test`` and ``classes``.
 
     Args:
-        path: The file. Nothing in it is unpickled.
+        path: The file. Nothing in it is unpickled, and nothing allocated that its bytes and ``max_bytes`` do not
+            bear out.
         image_size: Side in pixels to resize to, or None.
-        max_bytes: Limit for the images in memory, train and test together.
+        max_bytes: Limit for the images, train and test together, as they are stored and as they are kept in memory.
 
     Returns:
         Training and test images; the test images are None where the file holds none.
@@ -37,66 +42,96 @@ def read_npz(path: Path, image_size: int | None, max_bytes: int) -> tuple[ImageS
         ValueError: If the file is damaged, a key is missing, lengths differ, the layout of the images cannot be
             told, a dtype is neither uint8 nor float, a label is no class number, or the images are too large.
     """
-    arrays = _read_arrays(path, max_bytes)
-    layout = _layout(f"{path.name}: x_train", arrays["x_train"].shape)
+    with open_archive(path) as archive:
+        headers = _headers(path, archive)
+        layout = _check_sizes(path, headers, image_size, max_bytes)
+        arrays = {}
+        for key, header in headers.items():
+            with _naming(path, key):
+                arrays[key] = read_values(archive, _members(archive)[key], header)
     labels = as_labels(arrays["y_train"], f"{path.name}: y_train")
     classes = _class_names(path, arrays["classes"]) if "classes" in arrays else None
     if classes is None:
         classes = numbered_classes(labels, f"{path.name}: y_train")
-    sides = {split: _shape(arrays[f"x_{split}"], layout, image_size) for split in _splits(arrays)}
-    needed = sum(
-        n * channels * height * width * (1 if arrays[f"x_{split}"].dtype == np.uint8 else 4)
-        for split, (n, channels, height, width) in sides.items()
-    )
-    check_memory(path.name if image_size is None else f"{path.name} with image_size={image_size}", needed, max_bytes)
     train = _image_set(path, arrays, "train", layout, classes, image_size)
     if "x_test" not in arrays:
         return train, None
     return train, _image_set(path, arrays, "test", layout, classes, image_size)
 
 
-def _splits(arrays: dict[str, _Array]) -> list[str]:
-    return ["train", "test"] if "x_test" in arrays else ["train"]
+def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, NpyHeader]:
+    members = _members(archive)
+    required = _KEYS[:4] if "x_test" in members or "y_test" in members else _KEYS[:2]
+    missing = [key for key in required if key not in members]
+    if missing:
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}; it holds {', '.join(members) or 'nothing'}. Expected x_train and "
+            "y_train, and either both or none of x_test and y_test."
+        )
+    headers = {}
+    for key in _KEYS:
+        if key in members:
+            with _naming(path, key):
+                headers[key] = read_header(archive, members[key])
+    return headers
 
 
-def _read_arrays(path: Path, max_bytes: int) -> dict[str, _Array]:
-    known = ("x_train", "y_train", "x_test", "y_test", "classes")
-    with _naming(path), zipfile.ZipFile(path) as members:
-        declared = sum(info.file_size for info in members.infolist() if info.filename in ("x_train.npy", "x_test.npy"))
-    # Before anything is unpacked; the exact check, after resizing, follows when the shapes are known.
-    if declared > max_bytes + 2 * _HEADER_BYTES:
-        check_memory(path.name, declared, max_bytes)
-    with _naming(path), np.load(path, allow_pickle=False) as archive:
-        keys = list(archive.keys())
-        required = known[:4] if "x_test" in keys or "y_test" in keys else known[:2]
-        missing = [key for key in required if key not in keys]
-        if not missing:
-            return {key: archive[key] for key in known if key in keys}
-    raise ValueError(
-        f"{path} lacks {', '.join(missing)}; it holds {', '.join(keys) or 'nothing'}. Expected x_train and y_train, "
-        "and either both or none of x_test and y_test."
-    )
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    arrays = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+    return {member.filename.removesuffix(".npy"): member for member in arrays}
+
+
+def _check_sizes(path: Path, headers: dict[str, NpyHeader], image_size: int | None, max_bytes: int) -> str:
+    """Everything that the headers tell, before a value is read. Returns the layout."""
+    layout = _layout(f"{path.name}: x_train", headers["x_train"].shape)
+    needed = held = labels = 0
+    for split in ("train", "test"):
+        if f"x_{split}" not in headers:
+            continue
+        x, y = headers[f"x_{split}"], headers[f"y_{split}"]
+        if len(x.shape) != len(layout):
+            raise ValueError(f"{path.name}: x_{split} has shape {x.shape}, but x_train has the layout {layout}.")
+        check_label_shape(y.shape, f"{path.name}: y_{split}")
+        if x.shape[0] != y.shape[0]:
+            raise ValueError(f"{path.name}: x_{split} holds {x.shape[0]} images but y_{split} {y.shape[0]} labels.")
+        if 0 in x.shape[1:]:
+            raise ValueError(f"{path.name}: the images of x_{split} have no pixels, its shape is {x.shape}.")
+        n, channels, height, width = _shape(x, layout, image_size)
+        needed += n * channels * height * width * (1 if x.dtype == np.uint8 else _FLOAT_BYTES)
+        held += x.n_bytes
+        labels += prod(y.shape) * max(y.dtype.itemsize, _LABEL_BYTES)
+    check_memory(path.name, held, max_bytes)
+    check_memory(path.name if image_size is None else f"{path.name} with image_size={image_size}", needed, max_bytes)
+    check_memory(f"the labels of {path.name}", labels, max_bytes)
+    if "classes" in headers:
+        classes = headers["classes"]
+        if len(classes.shape) != 1 or classes.dtype.kind not in "US":
+            raise ValueError(
+                f"{path.name}: classes must be a vector of names, got shape {classes.shape}, dtype {classes.dtype}."
+            )
+        check_memory(f"the names of the classes of {path.name}", classes.n_bytes, _LARGEST_NAMES_BYTES)
+    return layout
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn whatever the readers raise on damaged bytes into an error that names the file."""
+def _naming(path: Path, key: str) -> Iterator[None]:
+    """Turn whatever the readers raise on damaged bytes into an error that names the file and the array."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
-        if "allow_pickle" in str(error):
-            reason = "it holds Python objects, which are not loaded; save arrays of numbers or text (dtype=str) only"
-        else:
-            reason = f"{error}. Save it again with numpy.savez or numpy.savez_compressed"
-        raise ValueError(f"cannot read {path}: {reason}.") from error
+    except (*ZIP_FAULTS, zlib.error) as error:
+        raise ValueError(
+            f"cannot read {path}, array {key}: {error}. Save it again with numpy.savez or numpy.savez_compressed."
+        ) from error
 
 
 def _class_names(path: Path, classes: _Array) -> tuple[str, ...]:
-    if classes.ndim != 1 or classes.dtype.kind not in "US":
-        raise ValueError(
-            f"{path.name}: classes must be a vector of names, got shape {classes.shape}, dtype {classes.dtype}."
-        )
-    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in classes.tolist())
+    try:
+        names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in classes.tolist())
+        for name in names:
+            name.encode()  # half a surrogate pair could not be written into any report
+    except ValueError as error:
+        raise ValueError(f"{path.name}: classes holds what is no text ({error}). Save the names as text.") from error
+    return names
 
 
 def _layout(name: str, shape: tuple[int, ...]) -> str:
@@ -115,7 +150,7 @@ def _layout(name: str, shape: tuple[int, ...]) -> str:
     )
 
 
-def _shape(x: _Array, layout: str, image_size: int | None) -> tuple[int, int, int, int]:
+def _shape(x: NpyHeader, layout: str, image_size: int | None) -> tuple[int, int, int, int]:
     sizes = dict(zip(layout, x.shape, strict=False))
     height, width = (sizes.get("H", 0), sizes.get("W", 0)) if image_size is None else (image_size, image_size)
     return sizes["N"], sizes.get("C", 1), height, width
@@ -125,12 +160,8 @@ def _image_set(
     path: Path, arrays: dict[str, _Array], split: str, layout: str, classes: tuple[str, ...], image_size: int | None
 ) -> ImageSet:
     x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
-    if x.ndim != len(layout):
-        raise ValueError(f"{path.name}: x_{split} has shape {x.shape}, but x_train has the layout {layout}.")
-    if len(x) != len(y):
-        raise ValueError(f"{path.name}: x_{split} holds {len(x)} images but y_{split} {len(y)} labels.")
     images = _to_tensor(f"{path.name}: x_{split}", x, layout)
-    if image_size is not None and 0 not in images.shape:
+    if image_size is not None and len(images):
         images = resize_tensor(images, image_size)
     try:
         return ImageSet(images=images, labels=as_labels(y, f"y_{split}"), classes=classes)

@@ -22,6 +22,7 @@ from gradnas.export.samples import Samples
 from gradnas.export.source import SourceForm
 from gradnas.export.torch_program import TorchForm
 from gradnas.export.use_source import Described
+from gradnas.foundation.files import move_durably
 from gradnas.foundation.names import did_you_mean
 from gradnas.supergraph import Model
 
@@ -121,7 +122,7 @@ def export(
         same = compared(original, copied, images.images)
         for name in written:
             if name not in strangers:
-                os.replace(Path(place) / name, target / name)
+                move_durably(Path(place) / name, target / name)
     return Exported(
         format=format,
         files=tuple(target / name for name in written),

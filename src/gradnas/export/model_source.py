@@ -37,6 +37,8 @@ def model_source(network: Described) -> str:
         f"{MARK}{network.version}. `gradnas export` replaces this file: rename it to change it.",
         about(network),
         "",
+        "import hashlib",
+        "import json",
         "from pathlib import Path",
         "",
         "import torch",

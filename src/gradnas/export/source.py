@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gradnas.export.form import Exportable, Form, Logits
 from gradnas.export.model_source import MARK, model_source
 from gradnas.export.use_source import AUX_TOWERS, WEIGHTS
+from gradnas.foundation.checksums import seal_tensors
 
 _EXPORTED = " exported"
 """Behind the architecture in the metadata of the weights of an export; those of a run are never replaced."""
@@ -33,7 +34,7 @@ class SourceForm(Form):
         if not network.described.trained:
             return ("model.py",)
         metadata = {"arch": network.described.desc.hash() + _EXPORTED}
-        (folder / WEIGHTS).write_bytes(save(_own_weights(network), metadata=metadata))
+        (folder / WEIGHTS).write_bytes(seal_tensors(save(_own_weights(network), metadata=metadata)))
         return WEIGHTS, "model.py"
 
     def read(self, folder: Path, network: Exportable) -> Logits:

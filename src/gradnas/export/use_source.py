@@ -88,8 +88,8 @@ def _genotype(desc: ModelDesc) -> list[str]:
 
 
 def use(network: Described) -> list[str]:
-    """The parts behind the network: constants, ``prepare``, ``build``, ``load``, and an example."""
-    parts = [_constants(network), _prepare(network), _BUILD, _load(network), _example(network)]
+    """The parts behind the network: constants, ``prepare``, ``build``, ``checksum``, ``load``, and an example."""
+    parts = [_constants(network), _prepare(network), _BUILD, _CHECKSUM, _load(network), _example(network)]
     return ["\n".join(part) for part in parts if part]
 
 
@@ -137,6 +137,18 @@ _BUILD = [
 ]
 
 
+_CHECKSUM = [
+    "def checksum(path: Path) -> str:",
+    '    """Of everything in a safetensors file but the checksum itself."""',
+    "    data = path.read_bytes()",
+    '    begin = 8 + int.from_bytes(data[:8], "little")  # of the tensors',
+    "    header = json.loads(data[8:begin])",
+    '    header["__metadata__"].pop("checksum")',
+    "    named = json.dumps(header, sort_keys=True).encode()",
+    "    return hashlib.blake2b(named + data[begin:], digest_size=16).hexdigest()",
+]
+
+
 def _load(network: Described) -> list[str]:
     what = "trained network, ready to classify" if network.trained else "network with weights that were trained later"
     tower = [
@@ -172,11 +184,15 @@ def _load(network: Described) -> list[str]:
     return [
         *text,
         '    with safe_open(path, "pt") as stored:',
-        '        arch = (stored.metadata() or {}).get("arch", ARCH)',
+        "        said = stored.metadata() or {}",
         "        names = sorted(stored.keys())",
         *tower,
         "        weights = {name: stored.get_tensor(name) for name in names}",
-        "    if not arch.startswith(ARCH):",
+        '    if "checksum" in said and said["checksum"] != checksum(path):',
+        "        raise ValueError(",
+        '            f"{path} was changed or damaged since it was written: export it again"',
+        "        )",
+        '    if not said.get("arch", ARCH).startswith(ARCH):',
         "        raise ValueError(",
         '            f"{path} has the weights of another architecture: export that one again"',
         "        )",

@@ -35,7 +35,7 @@ def read_json(text: str) -> Any:
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    _check_nesting(value)
+    check_plain(value)
     return value
 
 
@@ -65,17 +65,23 @@ def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is no finite number")
 
 
-def _check_nesting(value: object) -> None:
-    """Level by level, without recursion: names and texts, then what is inside lists and objects."""
+def check_plain(value: object) -> None:
+    """Refuse what JSON can say and nobody can use: half a character in a text or name, and endless nesting.
+
+    Args:
+        value: What a JSON reader returned. It is looked at level by level, without recursion.
+
+    Raises:
+        ValueError: For such a value.
+    """
     level: list[object] = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for depth in range(MAX_DEPTH + 1):
+        if depth == MAX_DEPTH and any(isinstance(inside, (dict, list)) for inside in level):
+            raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
         for text in level:
             if isinstance(text, str) and HALF_CHARACTER.search(text):
                 raise ValueError(f"the text {shortened(text)} has half a character")
         level = list(chain.from_iterable(map(_inside, level)))
-        if not level:
-            return
-    raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
 
 
 def _inside(value: object) -> Iterable[object]:

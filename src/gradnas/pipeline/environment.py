@@ -84,8 +84,9 @@ def version_of(package: str) -> str | None:
 
 
 def _known(facts: Mapping[str, Any], place: str) -> bool:
-    *outer, name = place.split(".")
-    return name in (_at(facts, outer[0]) or {} if outer else facts)
+    outer, _, name = place.rpartition(".")
+    inner = _at(facts, outer) if outer else facts
+    return isinstance(inner, Mapping) and name in inner
 
 
 def _at(facts: Mapping[str, Any], place: str) -> Any:

@@ -78,9 +78,9 @@ class RunLog:
     def restore(self, phase: str, records: Sequence[dict[str, Any]]) -> None:
         """Make the log say of a phase exactly what these records say, in their order; other phases stay as they are.
 
-        The lines of a phase stay where its first one was; of a phase without lines they come last. What was cut off at
-        the end is written again without a word, as a process that is killed loses its last line; a warning says how
-        many other lines were damaged or lost.
+        The lines of the phase come last, as it is the one that goes on: phases that are restored in their order stand
+        in it. What was cut off at the end is written again without a word, as a process that is killed loses its last
+        line; a warning says how many other lines were damaged or lost.
         """
         readable = self._readable()
         own = [line for line in readable if line.record.get("phase") == phase]
@@ -93,12 +93,9 @@ class RunLog:
                 "checkpoint.",
                 stacklevel=3,
             )
-        if found == wanted and len(readable) == self.count():
-            return
-        first = next((i for i, line in enumerate(readable) if line.record.get("phase") == phase), len(readable))
-        before, after = readable[:first], [line for line in readable[first:] if line.record.get("phase") != phase]
-        fresh = [_written(record) for record in wanted]
-        self._write([*(line.raw for line in before), *fresh, *(line.raw for line in after)])
+        others = [line.raw for line in readable if line.record.get("phase") != phase]
+        kept = [line.raw for line in own] if found == wanted else [_written(record) for record in wanted]
+        self._write([*others, *kept])
 
     def warn_of_gaps(self, epochs: int) -> None:
         """Warn of the epochs from 0 to ``epochs - 1`` that have no record in a log without phases."""

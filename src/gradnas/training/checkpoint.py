@@ -18,6 +18,7 @@ import torch
 
 from gradnas.foundation.checksums import checksum
 from gradnas.foundation.files import write_atomic
+from gradnas.training.stored_tensors import check_stored_tensors
 
 FORMAT_VERSION = 2
 
@@ -158,8 +159,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"it is damaged: {int(header[3]):,} bytes were written, {len(payload):,} are there")
     if checksum(payload) != header[2].decode():
         raise ValueError("it is damaged: its checksum differs from the one it was written with")
+    stream = io.BytesIO(payload)
+    check_stored_tensors(stream)
     try:
-        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        content = torch.load(stream, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise ValueError(_cause(error)) from error
     if not isinstance(content, dict):

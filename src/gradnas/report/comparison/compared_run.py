@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path, PurePath
 
 from gradnas.arch import CellDesc, CellType, ModelDesc
-from gradnas.config import RunConf, from_yaml
+from gradnas.config import RunConf, from_stored
 from gradnas.foundation.plain_text import one_line
 from gradnas.report.comparison.rules import Settings, settings_of
 from gradnas.report.records.plain_values import member, names, number, numbers, words
@@ -108,7 +108,7 @@ def read_compared_run(folder: Path) -> ComparedRun:
         )
     run = read_run_folder(folder)
     assert run.config is not None
-    conf = from_yaml(run.config, one_line(folder / "config.yaml"))
+    conf = from_stored(run.config, one_line(folder / "config.yaml"))
     damaged = any(problem.startswith("summary.json") for problem in run.problems)
     machine = _machine(run, conf)
     return ComparedRun(

@@ -52,6 +52,7 @@ def frame(look: Look, width: int) -> "RenderableType":
     run = look.run
     if (warning := look.warning()) is not None:  # first: a low terminal shows the beginning
         lines.append(Text(warning, style="bold yellow"))
+    lines += [Text(problem, style="red") for problem in look.damage()]
     said = run.mixtures[-1].diagnosis if run is not None and run.mixtures else ()
     lines += [Text(one_line(sentence), style="yellow") for sentence in said]
     if run is not None and run.metrics:

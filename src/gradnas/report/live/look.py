@@ -13,7 +13,7 @@ from gradnas.report.records.headline import headline
 from gradnas.report.records.plain_values import member, number
 from gradnas.report.records.quantities import time_text
 from gradnas.report.records.run_folder import RunFolder
-from gradnas.report.records.run_log import EpochRecord, MixtureRecord
+from gradnas.report.records.run_log import UNFINISHED, EpochRecord, MixtureRecord
 from gradnas.report.records.run_status import how_to_go_on, unfinished
 
 _LATEST = 5  # epochs whose time says how long the next ones take
@@ -47,6 +47,10 @@ class Look:
         if not self.run.metrics and not self.finished:
             return f"waiting for the first epoch in {self.name}"
         return None
+
+    def damage(self) -> tuple[str, ...]:
+        """Sentences on files and lines that are damaged; a last line that is just being written is not."""
+        return () if self.run is None else tuple(one_line(p) for p in self.run.problems if UNFINISHED not in p)
 
     def warning(self) -> str | None:
         """A sentence when no line came for longer than the epochs of the run explain; None else."""

@@ -58,6 +58,7 @@ def _events(look: Look) -> Iterator[tuple[tuple[object, ...], str]]:
     run = look.run
     if run is None:
         return
+    yield from ((("damage", problem), problem) for problem in look.damage())
     said = _said_of_search(run)
     for record in run.metrics[:-1] if _is_early(look) else run.metrics:
         yield (record.phase, record.epoch, record.is_epoch), epoch_line(run, record)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradnas.arch import ModelDesc
-from gradnas.report.records.plain_values import number
+from gradnas.foundation.checksums import CHECKSUM, is_sealed, unseal, unseal_text
+from gradnas.foundation.strict_json import check_plain
+from gradnas.report.records.plain_values import member, number
 from gradnas.report.records.run_log import EpochRecord, MixtureRecord, read_metrics, read_mixtures
 
 FILES = (
@@ -71,7 +73,16 @@ def read_run_folder(folder: Path) -> RunFolder:
         )
     problems: list[str] = []
     config = _text(folder / "config.yaml")
-    environment = _json_object(folder / "environment.json", problems)
+    environment, is_ours = _json_object(folder / "environment.json", problems)
+    if is_ours and config is not None and not is_sealed(config):
+        problems.append(
+            "config.yaml has no checksum: it was changed by hand, or cut short. Settings that it lacks are not shown."
+        )
+    metrics = read_metrics(folder / "metrics.jsonl", problems)
+    mixtures = read_mixtures(folder / "alphas.jsonl", problems)
+    summary, _ = _json_object(folder / "summary.json", problems)
+    for name in ("metrics.jsonl", "alphas.jsonl"):
+        _count_lines(folder / name, number(member(member(summary, "log_lines"), name)), problems)
     return RunFolder(
         name=folder.resolve().name,
         path=folder,
@@ -82,12 +93,12 @@ def read_run_folder(folder: Path) -> RunFolder:
             for key, value in environment.items()
             if value is not None
         },
-        metrics=read_metrics(folder / "metrics.jsonl", problems),
-        mixtures=read_mixtures(folder / "alphas.jsonl", problems),
+        metrics=metrics,
+        mixtures=mixtures,
         found=_description(folder, "arch.json", problems),
         full=_description(folder, "full_arch.json", problems),
         baseline=_description(folder, "baseline/arch.json", problems),
-        summary=_json_object(folder / "summary.json", problems),
+        summary=summary,
         problems=tuple(problems),
     )
 
@@ -102,7 +113,7 @@ def _settings(config: str | None, problems: list[str]) -> dict[str, object]:
     if config is None:
         return {}
     try:
-        values = load_yaml(config)
+        values = load_yaml(unseal_text(config))
         damage = _damage(values)
     except ValueError as error:
         values, damage = {}, str(error)
@@ -123,17 +134,33 @@ def _damage(values: object) -> str | None:
     return None
 
 
-def _json_object(path: Path, problems: list[str]) -> dict[str, object]:
+def _json_object(path: Path, problems: list[str]) -> tuple[dict[str, object], bool]:
+    """The members of a file, and whether it has a checksum, which fits."""
     if not path.is_file():
-        return {}
+        return {}, False
+    damage = "is not a JSON object"
     try:
         value = json.loads(path.read_bytes().decode("utf-8"))
+        check_plain(value)
+        if isinstance(value, dict):
+            damage = "was changed or damaged since it was written, its checksum does not fit"
+            return unseal(value), CHECKSUM in value
     except (ValueError, RecursionError):
-        value = None
-    if isinstance(value, dict):
-        return value
-    problems.append(f"{path.name} is not a JSON object; what it should say is missing here.")
-    return {}
+        pass
+    problems.append(f"{path.name} {damage}; what it should say is missing here.{_REMADE.get(path.name, '')}")
+    return {}, False
+
+
+_REMADE = {"summary.json": " To have it made again, delete it and continue the run with gradnas resume."}
+
+
+def _count_lines(path: Path, wanted: float | None, problems: list[str]) -> None:
+    """Name the lines that a log has lost since the summary was written."""
+    found = sum(1 for line in path.read_bytes().split(b"\n") if line.strip()) if path.is_file() else 0
+    if wanted is not None and found < wanted:
+        problems.append(
+            f"{path.name} lacks {wanted - found:g} of the {wanted:g} lines that it had when the summary was written."
+        )
 
 
 def _description(folder: Path, name: str, problems: list[str]) -> ModelDesc | None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gradnas.foundation.checksums import unseal
+from gradnas.foundation.strict_json import check_plain
 from gradnas.report.records.plain_values import flags, member, names, number, numbers, table, words
 from gradnas.report.records.would_be import WouldBe, read_would_be
 
@@ -12,6 +14,9 @@ PHASES = ("search", "retrain", "baseline_search", "baseline_retrain")
 """Phases in the order in which they run and are shown."""
 
 SPLITS = ("train", "val", "test")
+UNFINISHED = "is incomplete; the run was interrupted while writing it"
+"""What is said of a last line without a line break, which may also just be written."""
+
 _MOST_DAMAGE_LISTED = 5
 
 
@@ -219,12 +224,16 @@ def _json_lines(path: Path, damage: list[str]) -> list[tuple[str, object]]:
             continue
         place = f"{path.name}, line {i}"
         try:
-            values.append((place, json.loads(raw.decode("utf-8"))))
+            value = json.loads(raw.decode("utf-8"))
+            check_plain(value)
         except (ValueError, RecursionError):
             unfinished = i == len(lines)  # every complete line ends with a line break
-            damage.append(
-                f"{place} {'is incomplete; the run was interrupted while writing it' if unfinished else 'is not JSON'}"
-            )
+            damage.append(f"{place} {UNFINISHED if unfinished else 'is not JSON'}")
+            continue
+        try:
+            values.append((place, unseal(value) if isinstance(value, dict) else value))
+        except ValueError:
+            damage.append(f"{place} was changed or damaged since it was written")
     return values
 
 

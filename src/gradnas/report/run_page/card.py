@@ -26,7 +26,7 @@ def result_card(folder: Path) -> str:
             f"{key} {run.summary[key]}" for key in ("dataset", "space", "strategy") if run.summary.get(key) is not None
         ],
         figures=headline(run),
-        sentences=honest_sentences(run),
+        sentences=(*run.problems, *honest_sentences(run)),
         cells=[drawn_alone(cell_scene(cell)) for cell in first_cells(run.found)],
         genotype=run.summary.get("genotype"),
         path=report if report.is_file() else folder,

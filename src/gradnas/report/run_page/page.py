@@ -133,21 +133,27 @@ def _wirings(desc: ModelDesc | None) -> list[tuple[str, list[str]]]:
 
 
 def _environment(run: RunFolder) -> list[tuple[str, str]]:
-    """Versions and machine; packages, which are stored as an object, as a list."""
-    rows = []
-    for key, text in run.environment.items():
-        packages = _object(text) if key == "packages" else None
-        listed = ", ".join(f"{name} {version}" for name, version in packages.items()) if packages else text
-        rows += [(key, listed)] if key != "command" else []
-    return rows
+    """Versions and machine; an object is shown as a list, and each object of a list in a row of its own."""
+    rows = [(key, shown) for key, text in run.environment.items() for shown in _shown(text)]
+    return [(key, shown) for key, shown in rows if shown and key != "command"]
 
 
-def _object(text: str) -> dict[str, object] | None:
+def _shown(text: str) -> list[str]:
     try:
         value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    except (ValueError, RecursionError):
+        return [text]
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, dict) for part in parts):
+        return [text]
+    return [
+        ", ".join(
+            f"{name} {item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)}"
+            for name, item in part.items()
+            if item is not None
+        )
+        for part in parts
+    ]
 
 
 def _network_words(run: RunFolder, same_cells: bool) -> str:
