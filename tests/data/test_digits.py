@@ -58,10 +58,3 @@ def test_where_its_file_lies_elsewhere_scikit_learn_reads_it(monkeypatch: pytest
     digits = load_data("digits")
     assert torch.equal(digits.train.images, expected.train.images)
     assert torch.equal(digits.test.labels, expected.test.labels)
-
-
-def test_without_scikit_learn_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match="the data set 'digits' needs the package scikit-learn"):
-        load_data("digits")

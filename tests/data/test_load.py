@@ -54,6 +54,7 @@ def test_a_name_wins_over_a_folder_and_a_path_object_does_not(tmp_path: Path, mo
 
 
 def test_a_missing_package_names_the_command_that_installs_it(monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match=r"'digits' needs the package scikit-learn.*pip install scikit-learn"):
         load_data("digits")

@@ -105,7 +105,9 @@ class SearchConf(PhaseConf):
         if self.cuda_graph and not (self.fused and self.optimizer.name == "sgd"):
             raise ValueError("search.cuda_graph needs search.fused=true and search.optimizer.name=sgd.")
         if self.cuda_graph and self.on_nonfinite == "skip":
-            raise ValueError("a recorded step cannot be skipped: search.on_nonfinite=skip needs search.cuda_graph=false.")
+            raise ValueError(
+                "a recorded step cannot be skipped: search.on_nonfinite=skip needs search.cuda_graph=false."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
