@@ -1,6 +1,7 @@
 """A whole run in one folder: search, retrain, random baseline, summary, report. Running it again continues it."""
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -67,15 +68,17 @@ class Experiment:
     def search(self) -> SearchResult:
         """Find an architecture; it is saved as ``arch.json``."""
         conf = self.conf.search
-        if isinstance(self.strategy, RandomSearch):
-            result = RandomSearcher(self.context, self.strategy).search(conf, self.space)
-            return Searcher(self.context).clean_log_result(conf, result)
-        searcher = Searcher(self.context, self.strategy)
-        return searcher.search(conf, self.space, ArchTrainer, make_finalizers(conf.finalizers, self.context.seed))
+        with self._explained("search"):
+            if isinstance(self.strategy, RandomSearch):
+                result = RandomSearcher(self.context, self.strategy).search(conf, self.space)
+                return Searcher(self.context).clean_log_result(conf, result)
+            searcher = Searcher(self.context, self.strategy)
+            return searcher.search(conf, self.space, ArchTrainer, make_finalizers(conf.finalizers, self.context.seed))
 
     def retrain(self) -> EvalResult:
         """Train and test the found architecture."""
-        return Evaluater(self.context).evaluate(self.conf.retrain, self.space)
+        with self._explained("retrain"):
+            return Evaluater(self.context).evaluate(self.conf.retrain, self.space)
 
     def baseline(self, search_epochs: int) -> dict[str, Any]:
         """Random search at the multiply-adds of the search; its winner is retrained and tested like the found one.
@@ -83,6 +86,10 @@ class Experiment:
         Args:
             search_epochs: How many the search has run.
         """
+        with self._explained("baseline"):
+            return self._baseline(search_epochs)
+
+    def _baseline(self, search_epochs: int) -> dict[str, Any]:
         strategy = RandomSearch(samples=self.conf.baseline.samples)
         searcher = RandomSearcher(self.context, strategy, phase="baseline_search")
         if isinstance(self.strategy, MetaOptimizer):
@@ -122,6 +129,11 @@ class Experiment:
                 "random_baseline_macs": count_macs(result.model, self.context.data.train.shape),
             }
         return facts
+
+    def _explained(self, phase: str) -> AbstractContextManager[None]:
+        from gradnas.pipeline.out_of_memory import explained  # which plans experiments
+
+        return explained(self, phase)
 
     def known(self) -> dict[str, Any]:
         """What the folder's summary says already."""

@@ -104,7 +104,7 @@ class EpochRecord:
             **scores,
             lr=values["lr"],
             seconds=values["seconds"],
-            skipped=values["skipped"],
+            skipped=values.get("skipped", 0),
         )
 
 
