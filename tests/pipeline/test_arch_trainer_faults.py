@@ -23,7 +23,7 @@ BILEVEL = [name for name in LEARNING if getattr(build_strategy(ComponentConf(nam
 
 
 class Poisoned(ArchTrainer):
-    """The loss of one step is NaN: that of the architecture step, of the weight step, or the gradient alone."""
+    """One step has NaN in the loss of the architecture or of the weights, or in the gradient of either alone."""
 
     where: str
     bad_step: int
@@ -44,7 +44,7 @@ class Poisoned(ArchTrainer):
     def compute_loss(self, lossfn: Any, *args: Any) -> Tensor:
         loss = super().compute_loss(lossfn, *args)
         ours = lossfn is (self._outer_loss if self.where == "architecture" else self.train_loss)
-        if not ours or self.global_step != self.bad_step or self.times == 0:
+        if self.where in ("alphas", "nowhere") or not ours or self.global_step != self.bad_step or self.times == 0:
             return loss
         self.times -= 1
         return loss + 0.0 * torch.sqrt(loss * 0.0) if self.where == "gradient" else loss * math.nan
@@ -72,6 +72,8 @@ def searching(tools: Any, name: str, where: str, path: Path | None = None, **cha
     checkpoint = None if path is None else CheckPoint(path)
     trainer = Poisoned(conf, model, checkpoint, strategy=strategy)
     trainer.where, trainer.bad_step, trainer.states = where, 4, []
+    for alpha in trainer.alphas if where == "alphas" else ():
+        alpha.register_hook(lambda g: g * math.nan if trainer.global_step == trainer.bad_step else g)
     return trainer
 
 
@@ -80,11 +82,11 @@ def data(tools: Any) -> DataLoaders:
     return tools.context().loaders(conf, "search", test=False)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("where", ["weights", "gradient", "architecture"])
+@pytest.mark.parametrize("where", ["weights", "gradient", "architecture", "alphas"])
 @pytest.mark.parametrize("name", LEARNING)
 def test_a_skipped_step_changes_nothing(tools: Any, name: str, where: str) -> None:
-    if where == "architecture" and name not in BILEVEL:
-        pytest.skip("learns in the weight step")
+    if (where == "architecture" and name not in BILEVEL) or (where == "alphas" and name == "xnas"):
+        pytest.skip("has no such number")
     trainer = searching(tools, name, where, on_nonfinite="skip", stabilize=_no_warmup())
     metrics = trainer.fit(data(tools))
     before, after = trainer.states
@@ -131,3 +133,36 @@ def test_a_search_rolled_back_goes_on_at_half_the_rate(tools: Any, tmp_path: Pat
     assert rates[1:] == pytest.approx([0.5 * rate for rate in expected[1:] if rate is not None])
     first, again = trainer.states[:2]  # the bad step, drawn twice from one state of the architecture
     assert same(first["strategy"], again["strategy"])
+
+
+@pytest.mark.parametrize("name", ["darts", "snas"])
+def test_a_bad_architecture_gradient_is_never_saved(tools: Any, tmp_path: Path, name: str) -> None:
+    trainer = searching(tools, name, "alphas", tmp_path / "a.pt", checkpoint_every_seconds=1e-9, stabilize=_no_warmup())
+    with pytest.raises(
+        FloatingPointError, match=r"norm of the architecture parameters became nan in phase 'search', ep"
+    ):
+        trainer.fit(data(tools))
+    stored = CheckPoint(tmp_path / "a.pt")
+    assert stored.load_existing()
+    assert stored["global_step"] == 4
+    assert all(value.isfinite().all() for value in stored["model"].values())
+
+
+def test_bad_rewards_of_xnas_are_named_and_skipped_as_any_other_fault(tools: Any) -> None:
+    class Infinite(Poisoned):
+        def _batch_loss(self, batch: Any, **settings: Any) -> Tensor:
+            loss = super()._batch_loss(batch, **settings)
+            bad = self.global_step == self.bad_step
+            return loss + 0.0 * torch.sqrt(loss * 0.0) if bad else loss  # finite, its gradient is not
+
+    for answer in ("stop", "skip"):
+        trainer = searching(tools, "xnas", "nowhere", on_nonfinite=answer, stabilize=_no_warmup())
+        trainer.__class__ = Infinite
+        if answer == "stop":
+            with pytest.raises(
+                FloatingPointError, match=r"of the architecture step became not finite .*validation images"
+            ):
+                trainer.fit(data(tools))
+        else:
+            assert [record.skipped for record in trainer.fit(data(tools))] == [0, 1, 0]
+            assert same(*trainer.states)

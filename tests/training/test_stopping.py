@@ -4,13 +4,24 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.training.test_trainer import Net, assert_same_weights, loaders
 from torch import Tensor
 
-from gradnas.training import CheckPoint, Interrupted, Stop, Terminated, TrainConf, Trainer
+from gradnas.training import (
+    CheckPoint,
+    EpochRecord,
+    Interrupted,
+    Metrics,
+    Silence,
+    Stop,
+    Terminated,
+    TrainConf,
+    Trainer,
+)
 from gradnas.training.phase_clock import PhaseClock
 
 
@@ -206,3 +217,39 @@ def test_without_a_checkpoint_a_signal_says_that_nothing_is_saved() -> None:
 
     with Stop() as stop, pytest.raises(Terminated, match="nothing is saved"):
         Signalled(TrainConf(epochs=1), Net(), stop=stop).fit(loaders([3, 4]))
+
+
+def test_a_signal_that_no_step_was_left_to_follow_is_followed_at_the_end() -> None:
+    with pytest.raises(Interrupted, match="stopped by Ctrl-C; everything is saved"), Stop():
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_another_error_goes_before_a_signal() -> None:
+    def fail() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise KeyError
+
+    with pytest.raises(KeyError), Stop():
+        fail()
+
+
+def test_without_time_for_another_epoch_the_last_one_is_validated(
+    clock: Callable[[float], None], tmp_path: Path
+) -> None:
+    data = replace(loaders([3, 3]), val=loaders([5]).train)
+    told: list[EpochRecord] = []
+
+    class Noting(Silence):
+        def on_start(self, phase: str, metrics: Metrics) -> None:
+            told[:] = metrics
+
+    conf = TrainConf(epochs=3, validate_every_epochs=3, checkpoint_every_seconds=0)
+    trainer = Timed(conf, Net(), CheckPoint(tmp_path / "a.pt"), stop=Stop(24.0), listener=Noting())
+    trainer.advance = clock
+    metrics = trainer.fit(data)
+    assert trainer.global_step == 2
+    assert [record.val is not None for record in metrics] == [True]
+    assert told == list(metrics)
+    stored = CheckPoint(tmp_path / "a.pt")
+    stored.load_existing()
+    assert stored["metrics"][0]["val"] is None, "more time goes on as if there had been no limit"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gradnas.data import BatchLoader, DataLoaders, Normalization
 from gradnas.training import CheckPoint, Metrics, NotFiniteError, OptimConf, Silence, TrainConf, Trainer
-from gradnas.training.fault_text import ADVICE, fault_text
+from gradnas.training.fault_text import advice, fault_text
 
 SGD = OptimConf(lr=0.1, momentum=0.0, weight_decay=0.0, schedule="constant")
 
@@ -51,7 +51,9 @@ def test_by_default_training_stops_at_the_step_naming_images_and_checkpoint(tmp_
         trainer.fit(data(train))
     assert str(caught.value) == (
         "the training loss became nan in phase 'retrain', epoch 1, step 2 (training images 200, 201, 202). The last "
-        f"good checkpoint is {tmp_path / 'a.pt'}: epoch 1, step 0. {ADVICE}"
+        f"good checkpoint is {tmp_path / 'a.pt'}: epoch 1, step 0. Look at these images; in a new "
+        "run, lower the learning rate or clip gradients. This run can go on with on_nonfinite=skip, which leaves such "
+        "batches out, or with on_nonfinite=rollback, which halves the rate."
     )
     assert trainer.global_step == 8
     assert all(value.isfinite().all() for value in weights(trainer.model).values())
@@ -59,7 +61,10 @@ def test_by_default_training_stops_at_the_step_naming_images_and_checkpoint(tmp_
 
 def test_without_a_checkpoint_the_message_says_so() -> None:
     train = Poisoned(make_batches([3] * 2), (0, 1))
-    with pytest.raises(FloatingPointError, match=r"epoch 0, step 1 \(.*\)\. There is no checkpoint yet\. Lower"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"epoch 0, step 1 \(.*\)\. There is no checkpoint yet\. Look at .*=skip, which leaves such batches out\.",
+    ):
         Trainer(conf(), Net()).fit(data(train))
 
 
@@ -356,3 +361,20 @@ def test_rollbacks_are_counted_across_processes(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="rolled back 5 times already"):
         resumed.fit(data(train))
     assert resumed.multi_optim.get_lr() == 0.1 / 2**5
+
+
+@pytest.mark.parametrize(
+    ("answer", "skips", "rolls_back", "ways"),
+    [
+        ("stop", True, True, ["skip", "rollback"]),
+        ("stop", False, True, ["rollback"]),
+        ("stop", True, False, ["skip"]),
+        ("stop", False, False, []),
+        ("skip", True, True, ["rollback"]),
+        ("rollback", True, True, []),
+    ],
+)
+def test_advice_is_what_this_run_can_do(answer: str, skips: bool, rolls_back: bool, ways: list[str]) -> None:
+    text = advice(answer, skips=skips, rolls_back=rolls_back)
+    assert re.findall(r"on_nonfinite=(\w+)", text) == ways
+    assert text.startswith("Look at these images; in a new run, lower the learning rate or clip gradients.")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import SGD
 
 from gradnas.arch import ModelDesc
@@ -33,6 +34,7 @@ from gradnas.supergraph import Model, batch_norms, fixed, untouched_statistics
 from gradnas.training import (
     CheckPoint,
     Listener,
+    NotFiniteError,
     Score,
     ScoreSums,
     StepGraph,
@@ -156,8 +158,23 @@ class ArchTrainer(Trainer):
         self._graph = None  # rate and sums are those of one epoch
 
     def pre_step(self, x: Tensor, y: Tensor) -> None:
-        if self._learning:
-            self.strategy.step((x, y), self._val_batch())
+        self._architecture_step((x, y), self._val_batch())
+
+    def _architecture_step(self, train_batch: Batch, val_batch: Batch | None) -> None:
+        if not self._learning:
+            return
+        try:
+            self.strategy.step(train_batch, val_batch)
+        except NotFiniteError:
+            raise
+        except FloatingPointError as error:
+            what = "rewards or gradients of the architecture step"
+            raise NotFiniteError(what, "not finite", self.global_step) from error
+        self._see_alphas()
+
+    def _see_alphas(self) -> None:
+        if self.alphas:
+            self.finite.see(get_total_norm(self.alphas), "norm of the architecture parameters")
 
     def _val_batch(self) -> Batch | None:
         wanted = self._learning and self.strategy.bilevel
@@ -171,8 +188,7 @@ class ArchTrainer(Trainer):
         if self._graph is None:
 
             def step(x: Tensor, y: Tensor, *val: Tensor) -> None:
-                if self._learning:
-                    self.strategy.step((x, y), (val[0], val[1]) if val else None)
+                self._architecture_step((x, y), (val[0], val[1]) if val else None)
                 self._weight_step(x, y, sums)
 
             if not all(part.sched_on_epoch and isinstance(part.optimizer, SGD) for part in self.multi_optim):
@@ -185,6 +201,8 @@ class ArchTrainer(Trainer):
     def weight_pass(self) -> Iterator[None]:
         with self.strategy.weight_pass(self.alphas, learning=self._learning):
             yield
+        if not self.strategy.bilevel and self._learning:  # it has learnt in this pass
+            self._see_alphas()
 
     def compute_loss(
         self, lossfn: nn.Module, y: Tensor, logits: Tensor, aux_weight: float, aux_logits: Tensor | None
@@ -230,9 +248,13 @@ class ArchTrainer(Trainer):
             numbers["validation images"] = data_loaders.alpha.sample_numbers(*divmod(drawn, len(data_loaders.alpha)))
         return numbers
 
-    def read_progress(self, step: int, steps: int, sums: Any) -> None:
+    def check_numbers(self) -> None:
+        super().check_numbers()
         self.strategy.check()
-        super().read_progress(step, steps, sums)
+
+    @property
+    def skips(self) -> bool:
+        return not self._records
 
     def post_epoch(self, data_loaders: DataLoaders, train: Score, lr: float, start: float) -> None:
         """Base, then the record of the architecture parameters and of the architecture they imply now."""
@@ -311,12 +333,6 @@ class ArchTrainer(Trainer):
 
     def entropy(self) -> float | None:
         return mean_entropy(self.supergraph)
-
-    def data_identity(self, data_loaders: DataLoaders) -> dict[str, str]:
-        identity = super().data_identity(data_loaders)
-        if data_loaders.alpha is not None:
-            identity["validation images"] = data_loaders.alpha.fingerprint
-        return identity
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 from gradnas.training.checkpoint import CheckPoint as CheckPoint
 from gradnas.training.checkpoint import checkpoint_empty as checkpoint_empty
 from gradnas.training.checkpoint import create_checkpoint as create_checkpoint
+from gradnas.training.checkpoint import read_checkpoint as read_checkpoint
 from gradnas.training.deterministic import deterministic_algorithms as deterministic_algorithms
 from gradnas.training.finite import NotFiniteError as NotFiniteError
 from gradnas.training.listener import Listener as Listener

@@ -5,11 +5,6 @@ from pathlib import Path
 
 from gradnas.training.finite import NotFiniteError
 
-ADVICE = (
-    "Lower the learning rate, clip gradients, or look at these images; or go on with on_nonfinite=skip, which leaves "
-    "such batches out, or on_nonfinite=rollback, which halves the rate."
-)
-
 _MOST_NUMBERS_TOLD = 128
 
 
@@ -38,6 +33,20 @@ def fault_text(
         saved = f"The last good checkpoint is {checkpoint}: epoch {saved_at[0]}, step {saved_at[1]}."
     where = f"phase {phase!r}, epoch {place[0]}, step {place[1]}"
     return f"the {fault.what} became {fault.value} in {where} ({batches}). {saved}"
+
+
+def advice(answer: str, *, skips: bool, rolls_back: bool) -> str:
+    """What one may do about it.
+
+    Args:
+        answer: The setting ``on_nonfinite`` in force.
+        skips: Whether this training can leave batches out.
+        rolls_back: Whether it has checkpoints to go back to.
+    """
+    ways = ["on_nonfinite=skip, which leaves such batches out"] if skips and answer == "stop" else []
+    ways += ["on_nonfinite=rollback, which halves the rate"] if rolls_back and answer != "rollback" else []
+    on = f" This run can go on with {', or with '.join(ways)}." if ways else ""
+    return f"Look at these images; in a new run, lower the learning rate or clip gradients.{on}"
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -27,8 +27,9 @@ class Stop:
     """Asked between two steps whether to go on.
 
     As a context manager it takes SIGINT (Ctrl-C) and SIGTERM: the first one is remembered, for training to finish its
-    step and save; the second one ends the program at once. The handlers from before are put back. In another thread
-    than the main one, which alone can take signals, and for a signal that is ignored, nothing is changed.
+    step and save; the second one ends the program at once. A first one that no step has followed is followed at the end
+    of the block. The handlers from before are put back. In another thread than the main one, which alone can take
+    signals, and for a signal that is ignored, nothing is changed.
 
     Args:
         max_time_s: Time in seconds that training may take, that of earlier processes included; None sets no limit.
@@ -38,6 +39,7 @@ class Stop:
         self._max_time_s = math.inf if max_time_s is None else max_time_s
         self._start, self._earlier_s = time.perf_counter(), 0.0
         self._received: signal.Signals | None = None
+        self._followed = False
         self._before: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None] = {}
         self.cut_short: dict[str, bool] = {}
         """Whether the limit of time has ended a phase before its last step, or has kept it from beginning."""
@@ -57,14 +59,17 @@ class Stop:
         for number, before in self._before.items():
             signal.signal(number, before)
         self._before = {}
+        if error is None and not self._followed:  # the signal came when there was no step left to stop after
+            self.raise_if_asked("everything is saved")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._received is None:
             self._received = signal.Signals(number)
-        elif number == signal.SIGINT:
+            return
+        self._followed = True
+        if number == signal.SIGINT:
             raise KeyboardInterrupt
-        else:
-            raise SystemExit(128 + number)
+        raise SystemExit(128 + number)
 
     @property
     def asked(self) -> bool:
@@ -82,6 +87,7 @@ class Stop:
             Terminated: After SIGTERM.
         """
         if self._received is not None:
+            self._followed = True
             kind = Interrupted if self._received == signal.SIGINT else Terminated
             name = "Ctrl-C" if self._received == signal.SIGINT else self._received.name
             raise kind(f"stopped by {name}; {where}")

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from gradnas.data import DataLoaders
+from gradnas.data import BatchLoader, DataLoaders
 from gradnas.foundation.seeds import derive_seed, kept_generators, seed_default_generators
 from gradnas.ops import ArchParams
 from gradnas.supergraph import Model
 from gradnas.training.checkpoint import CheckPoint, checkpoint_empty
-from gradnas.training.fault_text import ADVICE, fault_text
+from gradnas.training.fault_text import advice, fault_text
 from gradnas.training.finite import FiniteWatch, NotFiniteError
 from gradnas.training.listener import Listener, Progress, Silence
 from gradnas.training.metrics import EpochRecord, Metrics, Score, ScoreSums
@@ -49,8 +49,9 @@ class Trainer:
         model: On its device already; returns logits (B, n_classes), or (logits, auxiliary logits or None).
         checkpoint: Where to save and from where to go on; None does neither.
         phase: Name of this run in the metrics.
-        seed: Drop-path draws are a function of it and the epoch.
+        seed: What a step draws is a function of it and the number of the step.
         listener: Told of progress.
+        stop: Asked between two steps whether to go on; None never stops.
 
     Every random draw is a function of (seed, phase, epoch, step), so a checkpoint needs no generator state. What draws
     from torch's default generators is given such numbers too; the caller's are put back.
@@ -117,6 +118,9 @@ class Trainer:
                 except FloatingPointError as fault:
                     self._answer(fault, data_loaders)
             self.stop.cut_short[self.phase] = self.out_of_time
+            if self.out_of_time:
+                self._validate_last(data_loaders)
+            self._seed_closing()
             self.post_fit(data_loaders)
         return self.metrics
 
@@ -158,6 +162,18 @@ class Trainer:
         if self._saved_at != (self.epoch, self.step):
             self._commit()
 
+    def _validate_last(self, data_loaders: DataLoaders) -> None:
+        """The epoch before the one that has no time is the last now, and the last is validated."""
+        last = self.metrics.last
+        if data_loaders.val is None or last is None or last.val is not None:
+            return
+        self.metrics.records[-1] = replace(last, val=self._validation(data_loaders.val))
+        self.listener.on_start(self.phase, self.metrics)  # who was told of the epoch hears of its validation
+
+    def _validation(self, val: BatchLoader) -> Score:
+        tester = Tester(self.model, precision=self.conf.precision)
+        return tester.test(val, max_steps=self.conf.max_steps_per_epoch)
+
     def _run_epoch(self, data_loaders: DataLoaders) -> None:
         """The rest of an epoch."""
         if self.step == 0:
@@ -165,8 +181,9 @@ class Trainer:
             self.pre_epoch(data_loaders)
             self._sums, self._epoch_lr, self._skipped = ScoreSums(self.device), self.multi_optim.get_lr(), 0
         self._train_epoch(data_loaders)
-        self.finite.check()
+        self.check_numbers()
         closing = time.perf_counter()
+        self._seed_closing()
         self.multi_optim.epoch()
         self.post_epoch(data_loaders, self._sums.read(), self._epoch_lr, self._clock.epoch_start)
         self._clock.closing_s = time.perf_counter() - closing
@@ -211,6 +228,10 @@ class Trainer:
         seed_default_generators(self.seed, purpose, self.epoch, self.step, device=self.device)
         drop_path = derive_seed(self.seed, f"{self.phase}.drop_path", self.epoch, self.step)
         self._drop_path_draws.manual_seed(drop_path)
+
+    def _seed_closing(self) -> None:
+        """What validation and test draw follows from the epoch alone, not from the last step."""
+        seed_default_generators(self.seed, f"{self.phase}.closing", self.epoch, device=self.device)
 
     def _save_is_due(self) -> bool:
         every = self.conf.checkpoint_every_seconds
@@ -269,11 +290,15 @@ class Trainer:
 
     def read_progress(self, step: int, steps: int, sums: ScoreSums) -> None:
         """Read the metrics from the device, and tell the listener."""
-        self.finite.check()
+        self.check_numbers()
         running = sums.read()
         self.listener.on_progress(
             Progress(self.phase, self.epoch, self.conf.epochs, step, steps, running, self.entropy())
         )
+
+    def check_numbers(self) -> None:
+        """Wait for the device. FloatingPointError when an earlier step met a number that is not finite."""
+        self.finite.check()
 
     def remember_step(self) -> Callable[[], None]:
         """Before a step: what undoes all that it changes until its numbers are known to be finite."""
@@ -294,7 +319,7 @@ class Trainer:
         if self._skipped_in_a_row > MOST_SKIPS_IN_A_ROW:
             raise FloatingPointError(
                 f"{self._described(fault, data_loaders)} The {MOST_SKIPS_IN_A_ROW} batches before it were skipped: the "
-                f"cause is not in the data. {ADVICE}"
+                f"cause is not in the data. {self._advice()}"
             ) from fault
         _LOG.warning("skipped a batch: %s", self._described(fault, data_loaders))
 
@@ -304,15 +329,16 @@ class Trainer:
         if self.conf.on_nonfinite != "rollback":
             if not isinstance(fault, NotFiniteError):
                 raise fault
-            raise FloatingPointError(f"{said} {ADVICE}") from fault
+            raise FloatingPointError(f"{said} {self._advice()}") from fault
         if self._rollbacks == MOST_ROLLBACKS:
             raise FloatingPointError(f"{said} It was rolled back {MOST_ROLLBACKS} times already.") from fault
         assert self.checkpoint is not None
         self.checkpoint.load_existing()
-        rollbacks = self._rollbacks + 1
+        rollbacks, spent = self._rollbacks + 1, self._clock.state_dict()
         self._go_back(data_loaders)
+        self._clock.load_state_dict({**self._clock.state_dict(), "phase": spent["phase"]})
         self.multi_optim.scale_lr(0.5 ** (rollbacks - self._rollbacks))
-        self._rollbacks = rollbacks
+        self._rollbacks, self._epoch_lr = rollbacks, self.multi_optim.get_lr()
         self.finite.forget()
         self._commit()
         _LOG.warning(
@@ -331,6 +357,14 @@ class Trainer:
             checkpoint=None if self.checkpoint is None else self.checkpoint.path,
             saved_at=self._saved_at,
         )
+
+    def _advice(self) -> str:
+        return advice(self.conf.on_nonfinite, skips=self.skips, rolls_back=self.checkpoint is not None)
+
+    @property
+    def skips(self) -> bool:
+        """Whether a batch can be left out after its step has begun."""
+        return True
 
     def batch_numbers(self, data_loaders: DataLoaders, epoch: int, step: int) -> dict[str, list[int]]:
         """What a step has seen: names of sets to the numbers of images in the sets they were taken from."""
@@ -365,8 +399,7 @@ class Trainer:
         last = self.epoch + 1 == self.conf.epochs or self.out_of_time
         val = None
         if data_loaders.val is not None and (last or (self.epoch + 1) % self.conf.validate_every_epochs == 0):
-            tester = Tester(self.model, precision=self.conf.precision)
-            val = tester.test(data_loaders.val, max_steps=self.conf.max_steps_per_epoch)
+            val = self._validation(data_loaders.val)
         seconds = time.perf_counter() - start
         record = EpochRecord(
             self.phase, self.epoch, train=train, val=val, lr=lr, seconds=seconds, skipped=self._skipped
@@ -410,8 +443,9 @@ class Trainer:
         return MultiOptim([OptimSched(optimizer, scheduler)])
 
     def data_identity(self, data_loaders: DataLoaders) -> dict[str, str]:
-        """Which images the run has, as checksums."""
-        return {"training images": data_loaders.train.fingerprint}
+        """Which images the phase has, as checksums."""
+        parts = {"training": data_loaders.train, "validation": data_loaders.val, "test": data_loaders.test}
+        return {f"{name} images": loader.fingerprint for name, loader in parts.items() if loader is not None}
 
     def _identity(self) -> dict[str, Any]:
         desc = self.model.desc.hash() if isinstance(self.model, Model) else type(self.model).__name__
@@ -421,13 +455,19 @@ class Trainer:
 
     def _check_identity(self, checkpoint: CheckPoint) -> None:
         ours, theirs = self._identity(), checkpoint["identity"]
+        changed = [part for part in self._data_identity if theirs.get(part) != ours[part]]
+        if changed and any(part in theirs for part in changed):
+            raise ValueError(
+                f"{checkpoint.path} was made with other {' and '.join(changed)}. Put the images back that the run "
+                "began with, or begin a new run in another folder."
+            )
         different = [f"{key}: {theirs.get(key)!r}, now {ours[key]!r}" for key in ours if theirs.get(key) != ours[key]]
         if different:
             raise ValueError(f"{checkpoint.path} is of another run ({'; '.join(different)}); choose another folder.")
 
     def _commit(self) -> None:
         """Save, but never what is known to be no number."""
-        self.finite.check()
+        self.check_numbers()
         if self.checkpoint is not None:
             self.update_checkpoint(self.checkpoint)
             self.checkpoint.commit()
