@@ -19,11 +19,13 @@ from gradnas import api
 from gradnas.config import BaselineConf, ComponentConf, DataConf, RetrainConf, RunConf, SearchConf
 from gradnas.data import DataSource, load_data
 from gradnas.finalizers import RandomFinalizers
-from gradnas.pipeline import RunFolder
+from gradnas.pipeline import Experiment, RunFolder
+from gradnas.report.records.run_folder import read_run_folder
+from gradnas.report.records.run_status import how_to_go_on, unfinished
 from gradnas.spaces import DartsSpace
 from gradnas.strategies import Darts, RandomSearch
 from gradnas.supergraph import Model
-from gradnas.training import EpochRecord, Silence
+from gradnas.training import CheckPoint, EpochRecord, Silence, Stop
 
 OPTIONS: dict[str, Any] = {
     "channels": 2,
@@ -573,3 +575,180 @@ def test_a_retraining_of_another_architecture_is_not_continued(tmp_path: Path, s
     another.clear_trainables().save(other / "arch.json")
     with pytest.raises(ValueError, match="retrains another architecture"):
         api.retrain(other, out=tmp_path / "a", resume=True, **SMALL)
+
+
+# ------------------------------------------------------------------------------------------------------------- limits
+
+AT_ONCE = 1e-9  # seconds: after the first step time is up
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search on the digits that the limit of time has ended after a step; copy it before changing it."""
+    path = tmp_path_factory.mktemp("api") / "run"
+    assert api.search(space(10), "digits", out=path, max_time=AT_ONCE, **QUICK).summary["out_of_time"] == ["search"]
+    return path
+
+
+def saved_seconds(path: Path, phase: str) -> float:
+    checkpoint = CheckPoint(RunFolder(path).checkpoint(phase))
+    assert checkpoint.load_existing()
+    return float(checkpoint["seconds"]["phase"])
+
+
+@pytest.fixture
+def accounted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of earlier processes that a limit of time is told of."""
+    told: list[float] = []
+    monkeypatch.setattr(Stop, "account_for", lambda self, seconds: told.append(seconds))
+    return told
+
+
+@pytest.mark.parametrize("epoch", [0, 1, None])
+def test_more_time_does_not_go_on_with_a_search_whose_retraining_has_begun(
+    copy_of: Callable[[Path], Path], cut: Path, monkeypatch: pytest.MonkeyPatch, epoch: int | None
+) -> None:
+    path = copy_of(cut)
+    with monkeypatch.context() as patch:
+        if epoch is not None:
+            kill_after(patch, "retrain", epoch)
+            with pytest.raises(Killed):
+                api.retrain(path, **SMALL)
+        else:
+            api.retrain(path, **SMALL)
+    arch, searched = (path / "arch.json").read_bytes(), api.load(path).metrics("search")
+    monkeypatch.setattr(Experiment, "search", lambda self: pytest.fail("the search is entered again"))
+    result = api.resume(path, max_time="1h")
+    assert (path / "arch.json").read_bytes() == arch
+    assert list(result.metrics("search")) == list(searched)
+    assert result.retrained
+    assert result.summary["out_of_time"] == ["search"]
+    assert result.summary["search_epochs"] == 1
+    assert (how_to_go_on(read_run_folder(path)), unfinished(read_run_folder(path))) == (None, ())
+
+
+def test_searching_again_gives_the_architecture_that_was_retrained(copy_of: Callable[[Path], Path], cut: Path) -> None:
+    path = copy_of(cut)
+    api.retrain(path, **SMALL)
+    before = content(path)
+    result = api.search(space(10), "digits", out=path, resume=True, max_time="1h", **QUICK)
+    assert result.retrained
+    assert content(path) == before
+
+
+def test_more_time_goes_on_with_a_search_that_was_not_retrained(copy_of: Callable[[Path], Path], cut: Path) -> None:
+    result = api.resume(copy_of(cut), max_time="1h")
+    assert result.summary["out_of_time"] == []
+    assert len(result.metrics("search")) == QUICK["epochs"]
+
+
+def test_more_time_goes_on_with_a_random_search(tmp_path: Path) -> None:
+    settings = {**QUICK, "strategy": RandomSearch(samples=2, epochs=1), "out": tmp_path / "run"}
+    first = api.search(space(10), "digits", max_time=AT_ONCE, **settings)
+    assert first.summary["out_of_time"] == ["search_0", "search_1"]
+    again = api.search(space(10), "digits", max_time="1h", resume=True, **settings)
+    assert again.summary["out_of_time"] == []
+    assert [len(again.metrics(f"search_{i}")) for i in range(2)] == [1, 1]
+
+
+def test_limit_of_a_retraining_is_stored_with_the_time_of_the_search(
+    copy_of: Callable[[Path], Path], searched: Path, accounted: list[float]
+) -> None:
+    path = copy_of(searched)
+    search_s = saved_seconds(path, "search")
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(patch, "retrain", 1)
+        with pytest.raises(Killed):
+            api.retrain(path, max_time="1h", **SMALL)
+    assert RunFolder(path).read_config().max_time == pytest.approx(3600 + search_s)
+    assert accounted == [search_s]
+    retrain_s = saved_seconds(path, "retrain")
+    accounted.clear()
+    api.resume(path)
+    assert accounted == [search_s, retrain_s]
+    assert RunFolder(path).read_config().max_time == pytest.approx(3600 + search_s)
+
+
+def test_limit_of_a_retraining_in_its_own_folder_is_stored_as_it_is(
+    tmp_path: Path, searched: Path, accounted: list[float]
+) -> None:
+    result = api.retrain(searched, out=tmp_path / "own", max_time="1h", **SMALL)
+    assert result.config.max_time == "1h"
+    assert sum(accounted) == 0
+
+
+def test_without_a_limit_a_retraining_removes_that_of_the_search(copy_of: Callable[[Path], Path], cut: Path) -> None:
+    assert api.retrain(copy_of(cut), **SMALL).config.max_time is None
+
+
+def test_retraining_elsewhere_does_not_say_that_its_search_was_cut_short(tmp_path: Path, cut: Path) -> None:
+    result = api.retrain(cut, out=tmp_path / "own", **SMALL)
+    assert result.summary["out_of_time"] == []
+    assert result.summary["search_epochs"] == 1
+    assert unfinished(read_run_folder(result.folder)) == ()
+
+
+@pytest.mark.parametrize("max_time", [3600, 1e16, 1e5, 2.5, "90m"])
+def test_numbers_are_limits_too(
+    copy_of: Callable[[Path], Path], searched: Path, monkeypatch: pytest.MonkeyPatch, max_time: str | float
+) -> None:
+    taken: list[RunConf] = []
+    monkeypatch.setattr(api, "run", lambda conf, **_: taken.append(conf))
+    api.resume(copy_of(searched), max_time=max_time)
+    assert [conf.max_time for conf in taken] == [max_time]
+
+
+@pytest.mark.parametrize("max_time", ["soon", 0, -1.0, float("nan")])
+def test_limits_that_are_none_leave_no_folder(tmp_path: Path, max_time: str | float) -> None:
+    with pytest.raises(ValueError, match="max_time must be"):
+        api.search(space(10), "digits", out=tmp_path / "run", max_time=max_time, **QUICK)
+    assert not (tmp_path / "run").exists()
+
+
+# --------------------------------------------------------------------------------------- numbers that are not finite
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[RunConf]]:
+    """Make the search of a folder one of recorded steps, and collect what it is continued with."""
+
+    def change(path: Path) -> list[RunConf]:
+        folder, taken = RunFolder(path), list[RunConf]()
+        conf = folder.read_config()
+        folder.write_config(replace(conf, search=replace(conf.search, cuda_graph=True)))
+        monkeypatch.setattr(api, "run", lambda conf, **_: taken.append(conf))
+        return taken
+
+    return change
+
+
+def test_recorded_search_that_is_over_does_not_refuse_skipping_in_the_retraining(
+    copy_of: Callable[[Path], Path], done: Path, recorded: Callable[[Path], list[RunConf]]
+) -> None:
+    path = copy_of(done)
+    taken = recorded(path)
+    api.resume(path, on_nonfinite="skip")
+    assert [(conf.search.on_nonfinite, conf.retrain.on_nonfinite) for conf in taken] == [("stop", "skip")]
+    with pytest.raises(ValueError, match="unknown answer"):
+        api.resume(path, on_nonfinite="hope")
+
+
+def test_recorded_search_that_is_to_go_on_refuses_skipping(
+    copy_of: Callable[[Path], Path], cut: Path, recorded: Callable[[Path], list[RunConf]]
+) -> None:
+    path = copy_of(cut)
+    taken = recorded(path)
+    with pytest.raises(ValueError, match="cannot be skipped"):
+        api.resume(path, on_nonfinite="skip")
+    assert taken == []
+
+
+def test_baseline_that_takes_the_settings_of_a_recorded_search_says_that_it_keeps_its_answer(
+    copy_of: Callable[[Path], Path], done: Path, recorded: Callable[[Path], list[RunConf]]
+) -> None:
+    path = copy_of(done)
+    RunFolder(path).write_config(replace(RunFolder(path).read_config(), baseline=BaselineConf(samples=1)))
+    taken = recorded(path)
+    with pytest.warns(UserWarning, match="random baseline keep on_nonfinite=stop"):
+        api.resume(path, on_nonfinite="skip")
+    assert [conf.retrain.on_nonfinite for conf in taken] == ["skip"]

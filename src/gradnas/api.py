@@ -1,6 +1,7 @@
 """The ten-line path: search, retrain, load."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -22,6 +23,7 @@ from gradnas.config import (
 )
 from gradnas.data import DataSource, ImageSet, MapStyle, Normalization, from_dataset, load_data
 from gradnas.data.source import default_augmentation
+from gradnas.foundation.durations import seconds_of
 from gradnas.foundation.names import did_you_mean
 from gradnas.pipeline import (
     Experiment,
@@ -36,6 +38,7 @@ from gradnas.pipeline import (
     resolve_device,
     running,
 )
+from gradnas.pipeline.running import is_settled, search_seconds
 from gradnas.result import Result
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import Strategy
@@ -111,7 +114,7 @@ def search(
         seed=seed,
         device=device,
         tensorboard=tensorboard,
-        max_time=_limit(max_time),
+        max_time=max_time,
         deterministic=deterministic,
     )
     resolved = resolve_device(device)
@@ -159,7 +162,8 @@ def retrain(
         device: None takes that of the search.
         tensorboard: Also write event files into ``tensorboard/`` of the run folder; None does as the search.
         max_time: Time that the retraining may take, such as ``"1h30m"``, or in seconds; then it stops in time, and the
-            network is tested as it is. None sets no limit.
+            network is tested as it is. None sets no limit. In the folder of the search the configuration stores it with
+            the time of the search added, since the limit of a folder is one of all its phases.
         deterministic: Use torch's deterministic algorithms alone; None does as the search.
         progress: Show a progress bar; None shows one in a terminal.
         settings: Fields of :class:`gradnas.config.RetrainConf`: ``batch_size``, ``optimizer``, ``aux_weight``,
@@ -170,8 +174,11 @@ def retrain(
 
     Raises:
         FileExistsError: When the folder has a retrained network already (choose ``out``), or ``out`` holds something.
+        FloatingPointError: When a loss or gradient is not finite, naming step, images and the last checkpoint.
+        OSError: When the folder cannot be written, or another process works in it.
         TypeError: For an unknown setting, naming the nearest.
         ValueError: For data or settings that do not fit, saying what to do.
+        KeyboardInterrupt, SystemExit: After Ctrl-C or SIGTERM, when the step in progress is done and saved.
     """
     found = result if isinstance(result, Result) else load(result)
     conf_retrain = _settings(
@@ -179,6 +186,7 @@ def retrain(
     )
     if conf_retrain.epochs < 1:
         raise ValueError("retraining needs at least one epoch, got epochs=0.")
+    into = found.folder if out is None else Path(out)
     data = found.data() if train_set is None else _source(train_set)
     if test_set is not None:
         data = replace(data, test=_images(test_set, data.train))
@@ -187,7 +195,7 @@ def retrain(
         retrain=conf_retrain,
         device=device if device is not None else found.config.device,
         tensorboard=tensorboard if tensorboard is not None else found.config.tensorboard,
-        max_time=_limit(max_time),
+        max_time=_limit_of_all(max_time, found, into),
         deterministic=deterministic if deterministic is not None else found.config.deterministic,
     )
     if train_set is not None or test_set is not None:
@@ -202,7 +210,6 @@ def retrain(
     context = RunContext(data=data, seed=conf.seed, device=resolved, resume=resume, tensorboard=conf.tensorboard)
     experiment = prepare(conf, context)
     refuse_early(experiment, search=False)
-    into = found.folder if out is None else Path(out)
     with (
         running(context, _retrain_folder(found, conf, into, resume), conf, goes_on=RunFolder(into).is_run()) as going,
         progress_listener(progress) as listener,
@@ -224,7 +231,10 @@ def run(
 
     Raises:
         FileExistsError: When ``out`` holds something and ``resume`` is off.
+        FloatingPointError: When a loss or gradient is not finite, naming step, images and the last checkpoint.
+        OSError: When the folder cannot be written, or another process works in it.
         ValueError: For data or settings that do not fit, saying what to do.
+        KeyboardInterrupt, SystemExit: After Ctrl-C or SIGTERM, when the step in progress is done and saved.
     """
     data, device = load_source(conf), resolve_device(conf.device)
     context = RunContext(data=data, seed=conf.seed, device=device, resume=resume, tensorboard=conf.tensorboard)
@@ -249,7 +259,8 @@ def resume(
 
     Args:
         folder: The run folder.
-        max_time: Time that the run may take in all, what it has taken before included; None keeps its limit.
+        max_time: Time that all phases in the folder may take together, what they have taken included; None keeps the
+            limit. It does not go on with a search whose retraining has begun.
         on_nonfinite: The answer to numbers that are not finite from now on, see :class:`gradnas.config.SearchConf`;
             None keeps it.
         progress: Show a progress bar; None shows one in a terminal.
@@ -262,10 +273,9 @@ def resume(
     stored = RunFolder.open(folder)
     conf = stored.read_config()
     if max_time is not None:
-        conf = replace(conf, max_time=_limit(max_time))
+        conf = replace(conf, max_time=max_time)
     if on_nonfinite is not None:
-        answer: Any = {"on_nonfinite": on_nonfinite}
-        conf = replace(conf, search=replace(conf.search, **answer), retrain=replace(conf.retrain, **answer))
+        conf = _answering(conf, on_nonfinite, search_is_over=_search_is_over(stored))
     if (stored / "arch.json").is_file() and not any((stored / "checkpoints").glob("search*")):
         # a retraining into a folder of its own: what was found elsewhere must not be searched again
         settings = {field.name: getattr(conf.retrain, field.name) for field in fields(conf.retrain)}
@@ -343,16 +353,41 @@ def _entered(experiment: Experiment, path: Path, progress: bool | None) -> Itera
         yield replace(experiment, context=replace(going, listener=listener))
 
 
-def _limit(max_time: str | float | None) -> str | None:
-    return None if max_time is None else str(max_time)
+def _limit_of_all(max_time: str | float | None, found: Result, into: Path) -> str | float | None:
+    """The limit of all phases of a folder, from that of its retraining."""
+    if max_time is None or into.resolve() != found.folder.resolve():
+        return max_time
+    allowed_s, spent_s = seconds_of(max_time, "max_time"), search_seconds(RunFolder(into))
+    return allowed_s + spent_s if spent_s > 0 else max_time
+
+
+def _answering(conf: RunConf, on_nonfinite: str, *, search_is_over: bool) -> RunConf:
+    """The configuration with another answer to numbers that are not finite; a search that is over may keep its own."""
+    answer: Any = {"on_nonfinite": on_nonfinite}
+    conf = replace(conf, retrain=replace(conf.retrain, **answer))
+    try:
+        return replace(conf, search=replace(conf.search, **answer))
+    except ValueError as refused:
+        if not search_is_over:
+            raise
+        if conf.baseline.samples > 0:
+            kept = f"the brief trainings of the random baseline keep on_nonfinite={conf.search.on_nonfinite}"
+            warnings.warn(f"{kept}, as they take the settings of the search: {refused}", stacklevel=3)
+        return conf
+
+
+def _search_is_over(folder: RunFolder) -> bool:
+    """Whether a resume does not go on with the search: it has run to its end, or a retraining was made from it."""
+    if not (folder / "arch.json").is_file():
+        return False
+    cut_short = (folder.read_json("summary.json") or {}).get("out_of_time") or ()
+    return is_settled(folder) or not any(phase.partition("_")[0] == "search" for phase in cut_short)
 
 
 def _is_finished_search(path: Path, conf: RunConf) -> bool:
     """True when the folder holds the finished search of this configuration, whatever was done with it since."""
     folder = RunFolder(path)
-    if not folder.is_run() or not (folder / "arch.json").is_file():
-        return False
-    if "search" in ((folder.read_json("summary.json") or {}).get("out_of_time") or ()):
+    if not folder.is_run() or not _search_is_over(folder):
         return False
     stored = folder.read_config()
     later = {name: getattr(conf, name) for name in ("retrain", "baseline", "device", "tensorboard", "deterministic")}

@@ -97,6 +97,16 @@ def test_an_interruption_says_how_to_go_on(gradnas: Any, monkeypatch: pytest.Mon
     assert outcome.err == "gradnas: interrupted. Continue with `gradnas resume here`.\n"
 
 
+def test_a_folder_with_spaces_is_quoted_in_the_advice(gradnas: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(conf: RunConf, *, out: Path) -> None:
+        RunFolder.create(out, conf)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "run", interrupt)
+    outcome = gradnas("run", "--preset", "demo", "--out", "my run")
+    assert outcome.err == "gradnas: interrupted. Continue with `gradnas resume 'my run'`.\n"
+
+
 def test_an_interruption_before_the_folder_exists_does_not_speak_of_resuming(
     gradnas: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

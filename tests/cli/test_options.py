@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gradnas import api
-from gradnas.config import RunConf, load_preset, preset_names
+from gradnas.config import RunConf, from_stored, load_preset, preset_names, to_stored
 
 
 class Captured(Exception):  # noqa: N818 - a signal of these tests
@@ -99,6 +99,24 @@ def test_short_forms_of_search(resolve: Any) -> None:
     )
     assert (conf.space.name, conf.strategy.name, conf.data.source) == ("darts", "darts", "set.npz")
     assert (conf.search.epochs, conf.search.max_steps_per_epoch) == (9, 3)
+
+
+@pytest.mark.parametrize("option", ["--max-time", "--max_time"])
+@pytest.mark.parametrize(("text", "limit"), [("90m", "90m"), ("1h30m", "1h30m"), ("3600", 3600), ("2.5", 2.5)])
+def test_a_limit_of_time_is_a_duration_or_seconds(resolve: Any, option: str, text: str, limit: str | float) -> None:
+    conf = resolve("search", option, text)
+    assert conf.max_time in (limit, str(limit))
+    assert from_stored(to_stored(conf), "config.yaml") == conf
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("3600", 3600), ("'3600'", "3600"), ("1h30m", "1h30m"), ("1.5e-5", 1.5e-5), ("1e16", 1e16)]
+)
+def test_a_limit_of_time_in_a_file(resolve: Any, tmp_path: Path, text: str, limit: str | float) -> None:
+    (tmp_path / "mine.yaml").write_text(f"max_time: {text}\n")
+    conf = resolve("search", "--config", tmp_path / "mine.yaml")
+    assert conf.max_time == limit
+    assert from_stored(to_stored(conf), "config.yaml") == conf
 
 
 def test_a_value_may_hold_an_equals_sign_and_look_like_a_number(resolve: Any) -> None:

@@ -11,6 +11,8 @@ from gradnas.foundation.durations import seconds_of
         ("90", 90),
         (90, 90),
         (0.5, 0.5),
+        (1e-5, 1e-5),
+        (1e16, 1e16),
         ("45s", 45),
         ("90m", 5400),
         ("1.5h", 5400),
@@ -31,7 +33,7 @@ def test_other_forms_are_refused_with_examples(text: str) -> None:
         seconds_of(text, "max_time")
 
 
-@pytest.mark.parametrize("text", ["0", "0h0m", 0])
+@pytest.mark.parametrize("text", ["0", "0h0m", 0, -5, -0.5, float("nan"), float("inf"), 10**400])
 def test_no_time_at_all_is_refused(text: str | float) -> None:
     with pytest.raises(ValueError, match="longer than nothing"):
         seconds_of(text)

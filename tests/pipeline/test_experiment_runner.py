@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gradnas.arch import ModelDesc
 from gradnas.config import BaselineConf, ComponentConf, DataConf, RunConf, to_yaml
 from gradnas.finalizers import Finalizers, RandomFinalizers
 from gradnas.pipeline import ArchTrainer, ExperimentRunner, RunFolder
@@ -13,6 +14,7 @@ from gradnas.report import compare
 from gradnas.report.live.run_following import follow
 from gradnas.report.records.run_folder import read_run_folder
 from gradnas.report.records.run_status import unfinished
+from gradnas.supergraph import Model
 from gradnas.training import EpochRecord, Silence
 
 
@@ -169,3 +171,27 @@ def test_what_a_method_overrides_is_used(tmp_path: Path, conf: RunConf) -> None:
     assert found is not None
     assert found.search_metrics is None
     assert RunFolder(tmp_path / "runs" / "mine_search").read_json("summary.json")["search_epochs"] == 0
+
+
+def test_an_evaluation_that_has_begun_keeps_its_architecture(tmp_path: Path, conf: RunConf) -> None:
+    runner(tmp_path, conf).run()
+    searched, evaluation = RunFolder(tmp_path / "runs" / "test_search"), RunFolder(tmp_path / "runs" / "test_eval")
+    parts = runner(tmp_path, conf)
+    parts.run(search=False)  # the same architecture: nothing to refuse
+    supergraph = Model(parts.model_desc_builder().build(), affine=False)
+    drawn = (RandomFinalizers(seed).finalize_model(supergraph).clear_trainables() for seed in range(9))
+    another = next(desc for desc in drawn if desc != ModelDesc.load(searched / "arch.json"))
+    another.save(searched / "arch.json")
+    before = {path: path.read_bytes() for path in evaluation.path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"test_eval evaluates another architecture than .*test_search.*overwritten"):
+        runner(tmp_path, replace(conf, max_time="1h")).run(search=False)
+    assert {path: path.read_bytes() for path in evaluation.path.rglob("*") if path.is_file()} == before
+    runner(tmp_path, conf, clean=True).run(search=False)
+    assert ModelDesc.load(evaluation / "arch.json") == another
+
+
+def test_limit_of_the_search_is_none_of_the_evaluation(tmp_path: Path, conf: RunConf) -> None:
+    longer = replace(conf, search=replace(conf.search, max_steps_per_epoch=2))
+    runner(tmp_path, replace(longer, max_time=1e-9)).run()
+    folders = [RunFolder(tmp_path / "runs" / f"test_{name}") for name in ("search", "eval")]
+    assert [folder.read_json("summary.json")["out_of_time"] for folder in folders] == [["search"], []]

@@ -1,6 +1,7 @@
 """What the command line tells its user when it cannot go on."""
 
 import os
+import shlex
 from pathlib import Path
 
 from gradnas.foundation.names import nearest
@@ -61,5 +62,5 @@ def resume_advice(folder: Path, what: str) -> str:
 
     said = what or "interrupted"
     if RunFolder(folder).is_run():
-        return f"{said}. Continue with `gradnas resume {folder}`."
+        return f"{said}. Continue with `gradnas resume {shlex.quote(str(folder))}`."
     return f"{said} before anything was written."

@@ -138,7 +138,7 @@ def _add_retrain(parser: ArgumentParser) -> None:
     add_option(parser, "--device", str, "DEVICE", "auto, cpu, cuda, …; by default that of the search.")
     add_option(parser, "--tensorboard", bool, "true|false", "Write event files too; by default as the search did.")
     add_option(parser, "--max-steps", int, "N", "Short for --max_steps_per_epoch.")
-    add_option(parser, "--max-time", str, "TIME", "Time that the retraining may take, such as 90m or 1h30m.")
+    add_option(parser, "--max-time", str, "TIME", "Time that this retraining may take, such as 90m or 1h30m.")
     add_option(parser, "--deterministic", bool, "true|false", "Deterministic algorithms alone; by default as searched.")
     add_settings(parser, RetrainConf, RETRAIN_ALIASES)
 
@@ -171,7 +171,8 @@ def _retrain(options: Options) -> None:
 
 def _add_resume(parser: ArgumentParser) -> None:
     add_folder(parser)
-    add_option(parser, "--max-time", str, "TIME", "Time that the run may take in all, such as 90m or 1h30m.")
+    text = "Time that all phases in FOLDER may take together, what they have taken included, such as 90m or 1h30m."
+    add_option(parser, "--max-time", str, "TIME", text)
     add_option(
         parser, "--on-nonfinite", str, "stop|skip|rollback", "What follows a loss that is no number from now on."
     )

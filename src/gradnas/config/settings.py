@@ -162,8 +162,8 @@ class RunConf:
         seed: Everything random follows from it.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ….
         tensorboard: Also write TensorBoard event files into ``tensorboard/`` of the run folder.
-        max_time: Time that training may take in all, as in ``90m``, ``1h30m`` or ``3600`` (seconds); then the run stops
-            in time and keeps what it has. None sets no limit.
+        max_time: Time that training may take, all phases in the run folder together, as in ``90m``, ``1h30m`` or
+            ``3600`` (seconds); then the run stops in time and keeps what it has. None sets no limit.
         deterministic: Use torch's deterministic algorithms alone; an operation that has none is an error.
     """
 
@@ -176,7 +176,7 @@ class RunConf:
     seed: int = 0
     device: str = "auto"
     tensorboard: bool = False
-    max_time: str | None = None
+    max_time: str | float | None = None
     deterministic: bool = False
 
     def __post_init__(self) -> None:

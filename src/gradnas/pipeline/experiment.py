@@ -18,6 +18,7 @@ from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.diagnostics import genotype_text
 from gradnas.pipeline.evaluater import EvalResult, Evaluater
 from gradnas.pipeline.random_searcher import RandomSearcher, equal_budget_epochs
+from gradnas.pipeline.running import is_settled, search_seconds
 from gradnas.pipeline.search_plan import warmup_epochs
 from gradnas.pipeline.searcher import Searcher, SearchResult
 from gradnas.report.records.share_intervals import wilson_interval
@@ -46,16 +47,23 @@ class Experiment:
     def run(self) -> dict[str, Any]:
         """Run every phase that the configuration asks for; finished ones are taken from their checkpoints.
 
+        A search whose retraining has begun is not entered again, also where the limit of time had ended it early.
+
         Returns:
             The summary, also written as ``summary.json``.
         """
-        latency = self.known().get("latency")
-        summary = self.record_search(self.search())
+        known, context = self.known(), self.context
+        latency = known.get("latency")
+        if context.resume and context.folder is not None and is_settled(context.folder):
+            self._account_for_search()
+            summary = known
+        else:
+            summary = self.record_search(self.search())
         if self.conf.retrain.epochs > 0 and self.context.may_begin("retrain"):
             summary = self.record_retraining(self.retrain(), summary, latency)
         if self.conf.baseline.samples > 0 and self.context.may_begin("baseline_search_0"):
             summary |= self.baseline(summary["search_epochs"])
-        if summary["out_of_time"] != self._out_of_time(summary) or "random_baseline_samples" in summary:
+        if summary.get("out_of_time") != self._out_of_time(summary) or "random_baseline_samples" in summary:
             summary["out_of_time"] = self._out_of_time(summary)
             self._write(summary)
         return summary
@@ -63,7 +71,13 @@ class Experiment:
     def retrain_only(self) -> dict[str, Any]:
         """Retrain the architecture that the folder holds; the summary keeps what it knew."""
         known = self.known()
+        self._account_for_search()
         return self.record_retraining(self.retrain(), known, known.get("latency"))
+
+    def _account_for_search(self) -> None:
+        """Count the time of a search that is not entered, as the limit is one of all phases in the folder."""
+        if self.context.folder is not None and self.conf.max_time is not None:  # checkpoints are large to read
+            self.context.stop.account_for(search_seconds(self.context.folder))
 
     def search(self) -> SearchResult:
         """Find an architecture; it is saved as ``arch.json``."""
@@ -231,12 +245,15 @@ class Experiment:
 
 
 def facts_of_search(summary: dict[str, Any]) -> dict[str, Any]:
-    """A summary without what a retraining and a baseline have added, for the folder of another retraining."""
+    """A summary without what a retraining and a baseline have added, for the folder of another retraining.
+
+    What was out of time is left out too: it says which phases of its own folder more time would go on with.
+    """
     added = ("test_", "retrain_", "random_baseline_")
     return {
         key: value
         for key, value in summary.items()
-        if not key.startswith(added) and key not in ("confusion", "latency", "log_lines")
+        if not key.startswith(added) and key not in ("confusion", "latency", "log_lines", "out_of_time")
     }
 
 

@@ -1,6 +1,7 @@
 """Search and evaluation as two runs from one configuration file; a method overrides what differs."""
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from gradnas.arch import ModelDesc
 from gradnas.config import (
     STRATEGIES,
     BaselineConf,
@@ -33,7 +35,7 @@ from gradnas.pipeline.experiment import (
 )
 from gradnas.pipeline.refusals import refuse_early
 from gradnas.pipeline.run_folder import RunFolder
-from gradnas.pipeline.running import running
+from gradnas.pipeline.running import retraining_has_begun, running
 from gradnas.pipeline.searcher import Searcher, SearchResult
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer, Strategy
@@ -46,7 +48,8 @@ class ExperimentRunner:
     """Runs the search of a configuration in ``<out>/<base_name>_search`` and its evaluation in ``…_eval``.
 
     Each folder is a finished run of its own: the first asks for a search alone; the second holds the architecture found
-    in the first, its retraining, and the facts of that search. Neither trains a random baseline.
+    in the first, its retraining, and the facts of that search. Neither trains a random baseline. The ``max_time`` of
+    the configuration is a limit of each folder, so both together may take twice as long.
 
     Args:
         config_filename: YAML configuration, as ``gradnas`` writes it.
@@ -90,7 +93,8 @@ class ExperimentRunner:
         Raises:
             FileExistsError: When a folder holds another run or other files.
             FileNotFoundError: When evaluating what was never found.
-            ValueError: For settings that do not fit, before anything is removed or written.
+            ValueError: For settings that do not fit, before anything is removed or written; and when the evaluation has
+                begun with another architecture than the search has found since, as with more time.
         """
         self._refuse(search, eval)
         found: SearchResult | None = None
@@ -101,9 +105,22 @@ class ExperimentRunner:
                 found = self.run_search(self.conf)
                 experiment.record_search(found)
         if eval:
+            self._refuse_another_architecture()
             with self._entered("eval", replace(self.conf, baseline=_NO_BASELINE)) as experiment:
                 evaluated = self._evaluate_found(experiment)
         return found, evaluated
+
+    def _refuse_another_architecture(self) -> None:
+        """An evaluation goes on with what it has begun with. ValueError before anything in its folder is written."""
+        found, begun = self._folder_path("search") / "arch.json", RunFolder(self._folder_path("eval"))
+        if self.clean_expdir or not (found.is_file() and (begun / "arch.json").is_file()):
+            return
+        if retraining_has_begun(begun) and ModelDesc.load(found) != ModelDesc.load(begun / "arch.json"):
+            raise ValueError(
+                f"{begun.path} evaluates another architecture than {found.parent} holds now. Go on with it by "
+                f"`gradnas resume {shlex.quote(str(begun.path))}`; or move that folder away, and the present one is "
+                "evaluated. Nothing in it was overwritten."
+            )
 
     def _evaluate_found(self, experiment: Experiment) -> EvalResult:
         searched = RunFolder(self._folder_path("search"))

@@ -9,7 +9,10 @@ from gradnas.config import RunConf
 from gradnas.foundation.durations import seconds_of
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.run_folder import RunFolder
-from gradnas.training import Stop, deterministic_algorithms
+from gradnas.training import CheckPoint, Stop, deterministic_algorithms
+from gradnas.training.checkpoint import read_checkpoint
+
+_NOT_DETERMINISTIC = "does not have a deterministic implementation"  # in the error of torch
 
 
 @contextmanager
@@ -24,6 +27,9 @@ def running(
         conf: Limit of time, and whether algorithms must be deterministic.
         goes_on: Whether the folder holds a run already; then its environment file says that it is continued, and where
             bits may differ from those of a run without a break, a warning says why.
+
+    Raises:
+        ValueError: When algorithms must be deterministic, and an operation has none.
     """
     max_time_s = None if conf.max_time is None else seconds_of(conf.max_time)
     with entered as folder, Stop(max_time_s) as stop, deterministic_algorithms(conf.deterministic):
@@ -31,4 +37,43 @@ def running(
             for doubt in folder.record_continuation(deterministic=conf.deterministic):
                 if context.resume:
                     warnings.warn(doubt, stacklevel=3)
-        yield replace(context, folder=folder, stop=stop)
+        try:
+            yield replace(context, folder=folder, stop=stop)
+        except RuntimeError as error:
+            if not (conf.deterministic and _NOT_DETERMINISTIC in str(error)):
+                raise
+            operation = str(error).partition(_NOT_DETERMINISTIC)[0].strip()
+            raise ValueError(
+                f"{operation} has no deterministic algorithm on {context.device}. Leave --deterministic out "
+                "(in Python: deterministic=False), or do without the operation."
+            ) from error
+
+
+def is_settled(folder: RunFolder) -> bool:
+    """Whether the search in a folder is over for good: its retraining was made, or begun, from what it had found.
+
+    More time then goes on with the retraining; another architecture would make it worthless.
+    """
+    if not (retraining_has_begun(folder) and (folder / "arch.json").is_file()):
+        return False
+    return "arch_hash" in (folder.read_json("summary.json") or {})
+
+
+def retraining_has_begun(folder: RunFolder) -> bool:
+    """Whether the retraining of a folder has left a file."""
+    return (folder / "full_arch.json").is_file() or bool(CheckPoint(folder.checkpoint("retrain")).files())
+
+
+def search_seconds(folder: RunFolder) -> float:
+    """Time that the search in a folder has taken as far as it is saved; 0 where none was made there."""
+    found = (folder / "checkpoints").glob("search*.pt*")
+    return sum(_phase_seconds(folder, phase) for phase in sorted({path.name.partition(".pt")[0] for path in found}))
+
+
+def _phase_seconds(folder: RunFolder, phase: str) -> float:
+    for path in CheckPoint(folder.checkpoint(phase)).files():
+        try:
+            return float(read_checkpoint(path)["seconds"]["phase"])
+        except (ValueError, KeyError, TypeError):  # damaged: the one before knows almost as much
+            continue
+    return 0.0

@@ -9,7 +9,7 @@ import pytest
 from gradnas.report import write_report
 from gradnas.report.records.headline import Figure, headline
 from gradnas.report.records.run_folder import read_run_folder
-from gradnas.report.records.run_status import how_to_go_on, unfinished
+from gradnas.report.records.run_status import cut_short, how_to_go_on, unfinished
 
 WHOLE = "data: {source: digits}\nsearch: {epochs: 12}\nretrain: {epochs: 48}\nbaseline: {samples: 1}\n"
 
@@ -171,3 +171,35 @@ def test_threads_of_the_processor_say_nothing_of_a_gpu(run: Path) -> None:
 @pytest.mark.parametrize("stored", [None, 3, {}, {"median_ms": "1"}, {"median_ms": None, "runs": 3}])
 def test_no_latency_is_no_figure(run: Path, stored: object) -> None:
     assert latency_of(run, stored) is None
+
+
+def test_more_time_is_advised_for_what_it_goes_on_with(run: Path) -> None:
+    change_summary(run, out_of_time=["search", "retrain"])
+    assert status_of(run) == (
+        "The limit of time ended the search and retraining early. "
+        f"To go on: gradnas resume {run} --max-time TIME, longer than before"
+    )
+    change_summary(run, out_of_time=["search"])
+    assert status_of(run) == ""
+    assert how_to_go_on(read_run_folder(run)) is None
+    assert cut_short(read_run_folder(run)) == "The limit of time ended the search early."
+
+
+def test_a_cut_search_does_not_hide_that_its_retraining_is_not_through(run: Path) -> None:
+    change_summary(run, out_of_time=["search"], retrain_seconds=None, random_baseline_accuracy=None)
+    keep_phases(run, "search", "retrain")
+    status = status_of(run)
+    assert "Done: the search. The retraining has run 48 of 48 epochs." in status
+    assert status.endswith(f"gradnas resume {run}")
+
+
+def test_more_time_is_advised_for_a_search_that_was_not_retrained(search_only: Path) -> None:
+    change_summary(search_only, out_of_time=["search"])
+    config = "data: {source: digits}\nsearch: {epochs: 5}\nretrain: {epochs: 0}\nmax_time: 1h30m\n"
+    assert status_of(search_only, config).startswith("The limit of time (1h30m) ended the search early. To go on: ")
+
+
+@pytest.mark.parametrize(("max_time", "said"), [("3600", "(1 h 00 min)"), ("'3600'", "(3600)"), ("1e-05", "(0.0 s)")])
+def test_a_limit_in_seconds_is_said_in_words(run: Path, max_time: str, said: str) -> None:
+    change_summary(run, out_of_time=["retrain"])
+    assert f"The limit of time {said} ended the retraining early." in status_of(run, f"{WHOLE}max_time: {max_time}\n")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gradnas.foundation.plain_text import one_line
 from gradnas.report.records.plain_text import listed
 from gradnas.report.records.plain_values import member, names, number, words
+from gradnas.report.records.quantities import time_text
 from gradnas.report.records.run_folder import RunFolder
 
 _PARTS = {"search": "search", "retrain": "retraining", "baseline": "random baseline"}
@@ -33,7 +34,7 @@ def unfinished(run: RunFolder) -> tuple[str, ...]:
     parts = _parts(run)
     if not parts:
         return ("Whether this run is finished is not known.", on)
-    if cut := cut_short(run):
+    if (cut := cut_short(run)) and _can_go_on(run):
         return (cut, on)
     done = [part.name for part in parts if part.done]
     missing = [part for part in parts if not part.done]
@@ -53,7 +54,7 @@ def how_to_go_on(run: RunFolder) -> str | None:
     if not parts and run.config is not None:
         return "Its config.yaml cannot be read: put the right one back before going on."
     missing = [part for part in parts if not part.done]
-    cut = cut_short(run) is not None
+    cut = _can_go_on(run)
     if not (missing or cut):
         return None
     if words(member(member(run.settings, "data"), "source")) is not None:
@@ -66,17 +67,34 @@ def how_to_go_on(run: RunFolder) -> str | None:
 
 def cut_short(run: RunFolder) -> str | None:
     """What the limit of time has ended early, or kept from beginning; None where it has done neither."""
-    stopped = names(run.summary.get("out_of_time")) or ()
-    phases = [_PARTS[phase.split("_")[0]] for phase in stopped if phase.split("_")[0] in _PARTS]
+    phases = _out_of_time(run)
     if not phases:
         return None
-    limit = words(run.settings.get("max_time"))
+    limit = _limit(run.settings.get("max_time"))
     begun = {_PARTS.get(record.phase.split("_")[0]) for record in run.metrics}
     ended = list(dict.fromkeys(part for part in phases if part in begun))
     kept = list(dict.fromkeys(part for part in phases if part not in begun))
     told = [f"ended the {listed(ended)} early"] if ended else []
     told += [f"kept the {listed(kept)} from beginning"] if kept else []
     return f"The limit of time{f' ({one_line(limit)})' if limit else ''} {' and '.join(told)}."
+
+
+def _out_of_time(run: RunFolder) -> list[str]:
+    """Names of the parts of the phases that the summary says were out of time."""
+    stopped = names(run.summary.get("out_of_time")) or ()
+    return [_PARTS[phase.split("_")[0]] for phase in stopped if phase.split("_")[0] in _PARTS]
+
+
+def _can_go_on(run: RunFolder) -> bool:
+    """Whether more time goes on with what was out of time; not with a search of which a retraining was made."""
+    settled = run.full is not None or any(record.phase == "retrain" for record in run.metrics)
+    return any(not (settled and part == "search") for part in _out_of_time(run))
+
+
+def _limit(max_time: object) -> str | None:
+    """A limit of time in words, as the user wrote it or from seconds."""
+    seconds = number(max_time)
+    return words(max_time) if seconds is None else time_text(seconds)
 
 
 def other_version(run: RunFolder, version: str) -> str | None:
