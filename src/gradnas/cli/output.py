@@ -21,7 +21,7 @@ def say_result(result: Result) -> None:
     """The headline of the report, the architecture, and where the report is."""
     from gradnas.report.records.headline import headline, honest_sentences
     from gradnas.report.records.run_folder import read_run_folder
-    from gradnas.report.records.run_status import cut_short, how_to_go_on
+    from gradnas.report.records.run_status import how_to_go_on
 
     run = read_run_folder(result.folder)
     for figure in headline(run):
@@ -33,8 +33,10 @@ def say_result(result: Result) -> None:
     report = result.folder / "report.html"
     if report.is_file():
         say(f"report: {report}")
-    for sentence in (*honest_sentences(run), *((cut, how_to_go_on(run) or "") if (cut := cut_short(run)) else ())):
+    for sentence in honest_sentences(run):
         say(sentence)
+    if on := how_to_go_on(run):
+        say(on)
 
 
 def say_table(

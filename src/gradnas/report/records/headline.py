@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gradnas.report.records.plain_values import member, number, numbers, words
 from gradnas.report.records.quantities import millions, milliseconds, percent, time_text
 from gradnas.report.records.run_folder import RunFolder
+from gradnas.report.records.run_status import cut_short, unfinished
 from gradnas.report.records.share_intervals import difference_interval, wilson_interval
 
 
@@ -53,6 +54,11 @@ def headline(run: RunFolder) -> tuple[Figure, ...]:
 
 def honest_sentences(run: RunFolder) -> tuple[str, ...]:
     """What the headline does not say by itself: how sure the difference is, or that nothing was retrained."""
+    cut = None if unfinished(run) else cut_short(run)  # an unfinished run says so elsewhere
+    return (*_sureness(run), *((cut,) if cut is not None else ()))
+
+
+def _sureness(run: RunFolder) -> tuple[str, ...]:
     summary = run.summary
     accuracy, baseline = number(summary.get("test_accuracy")), number(summary.get("random_baseline_accuracy"))
     if accuracy is None:
