@@ -237,6 +237,24 @@ def test_retraining_alone_keeps_what_the_summary_knew(tools: Any) -> None:
     assert after["test_accuracy"] is not None
 
 
+def test_a_summary_that_was_deleted_tells_the_architecture_again(tools: Any) -> None:
+    """As is advised where it is damaged, in the folder of a retraining elsewhere: its search left no checkpoint."""
+    before, folder = run(tools, "search", tools.conf(retrain=tools.retrain_conf(epochs=0)))
+    conf = tools.conf(retrain=tools.retrain_conf(epochs=1))
+    elsewhere = tools.folder("elsewhere", conf)
+    ModelDesc.load(folder / "arch.json").save(elsewhere / "arch.json")
+    elsewhere.write_json("summary.json", experiment.facts_of_search(before))
+    whole = prepare(conf, tools.context(elsewhere)).retrain_only()
+    (elsewhere / "summary.json").unlink()
+    with pytest.warns(UserWarning, match=r"summary\.json says nothing of the search.*accuracy, seconds, epochs"):
+        again = prepare(conf, tools.context(elsewhere, resume=True)).retrain_only()
+    assert set(whole) - set(again) == {"search_seconds", "search_val_accuracy", "search_epochs"}
+    assert {key: again[key] for key in again if key != "latency"} == {
+        key: whole[key] for key in again if key != "latency"
+    }
+    assert elsewhere.read_json("summary.json")["genotype"] == before["genotype"]
+
+
 def test_random_finalizers_of_the_settings_are_used(tools: Any) -> None:
     assert type(make_finalizers("", 0)) is type(make_finalizers("default", 0)) is Finalizers
     assert isinstance(make_finalizers("random", 0), RandomFinalizers)

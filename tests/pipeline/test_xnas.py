@@ -164,8 +164,8 @@ def searched(tools: Any, name: str, *, kill_at: int | None = None) -> tuple[list
     except tools.killed:
         return [], {}
     log = [json.loads(line) for line in (folder / "alphas.jsonl").read_text().splitlines()]
-    checkpoint = context.checkpoint("search")
-    resumed = replace(context, resume=True).checkpoint("search")
+    checkpoint = context.checkpoint("search", tools.search_conf())
+    resumed = replace(context, resume=True).checkpoint("search", tools.search_conf())
     assert checkpoint is not None
     assert resumed is not None
     return log, dict(resumed)

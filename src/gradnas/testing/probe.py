@@ -151,6 +151,9 @@ def untouched_globals(what: str) -> Iterator[None]:
     assert not touched, f"{what} changed {', '.join(touched)}"
 
 
+_OF_TORCH = "TORCHINDUCTOR_"  # set when the first optimizer imports torch's compiler
+
+
 def _globals() -> dict[str, object]:
     numbers: Any = np.random.get_state()  # noqa: NPY002  # read only, to see that nobody used it
     return {
@@ -161,6 +164,6 @@ def _globals() -> dict[str, object]:
         "the number of threads": torch.get_num_threads(),
         "whether gradients are computed": torch.is_grad_enabled(),
         "the use of deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "the environment variables": dict(os.environ),
+        "the environment variables": {k: v for k, v in os.environ.items() if not k.startswith(_OF_TORCH)},
         "the working folder": os.getcwd(),
     }
