@@ -298,3 +298,27 @@ def test_none_and_no_content_are_empty(tmp_path: Path) -> None:
     assert checkpoint_empty(checkpoint)
     checkpoint["a"] = 1
     assert not checkpoint_empty(checkpoint)
+
+
+def test_a_lower_number_removes_nothing_before_the_new_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "a.pt", 1, 2)
+    (tmp_path / "a.pt").write_bytes(b"x")
+    checkpoint = CheckPoint(tmp_path / "a.pt", keep=1)
+    with pytest.warns(UserWarning, match="damaged checkpoint"):
+        checkpoint.load_existing()
+    with monkeypatch.context() as broken:
+        fail_after(broken, "replace", 2)  # after that of the file itself and of the damaged one: the last
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            checkpoint.commit()
+    assert loaded(tmp_path / "a.pt")["value"] == 1
+
+
+def test_names_are_flushed_after_the_last_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    replace, fsync = os.replace, os.fsync
+    monkeypatch.setattr(os, "replace", lambda *args: (done.append("replace"), replace(*args)))
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append("fsync"), fsync(handle)))
+    saved(tmp_path / "a.pt", 1)
+    assert done[-1] == "fsync"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from gradnas.foundation.checksums import checksum
-from gradnas.foundation.files import write_atomic
+from gradnas.foundation.files import sync_folder, write_atomic
 from gradnas.training.stored_tensors import check_stored_tensors
 
 FORMAT_VERSION = 2
@@ -99,6 +99,9 @@ class CheckPoint(MutableMapping[str, Any]):
         write_atomic(fresh, b"".join((header.encode(), payload)))
         self._make_room(self.keep)
         os.replace(fresh, self.path)
+        for path in self.files()[self.keep :]:
+            path.unlink()
+        sync_folder(self.path.parent)
 
     def _make_room(self, keep: int) -> None:
         """Move the files on by one place: at every moment the newest good one is there, under one name or another."""
@@ -109,9 +112,6 @@ class CheckPoint(MutableMapping[str, Any]):
         taken = next((i for i, path in enumerate(places) if not path.exists()), keep - 1)
         for i in range(taken, 0, -1):
             os.replace(places[i - 1], places[i])
-        for path in self.files():
-            if path not in places:
-                path.unlink()
 
     def load_existing(self) -> bool:
         """Read the newest readable file; False when there is none.
