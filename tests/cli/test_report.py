@@ -32,6 +32,15 @@ def test_report_is_written_anew_and_says_what_is_missing(gradnas: Any, tmp_path:
     assert (folder / "report.html").read_text() == page
 
 
+def test_damage_is_told_on_stderr_and_not_taken_for_a_search_that_has_not_begun(gradnas: Any, tmp_path: Path) -> None:
+    folder = made(tmp_path / "run")
+    (folder / "arch.json").write_text("{")
+    outcome = gradnas("report", folder)
+    assert outcome.code == 0
+    assert outcome.err.startswith("gradnas: warning: arch.json cannot be drawn: ")
+    assert outcome.out == f"report: {folder / 'report.html'}\n"
+
+
 def test_a_folder_that_is_no_run_is_refused(gradnas: Any, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     outcome = gradnas("report", "photos")

@@ -232,6 +232,13 @@ def test_a_file_is_read_or_named(tmp_path: Path) -> None:
         load_config(path)
 
 
+def test_a_file_above_the_limit_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my.yaml").write_text("seed: 4")
+    monkeypatch.setattr("gradnas.config.loading.MAX_CHARACTERS", 1)
+    with pytest.raises(ValueError, match=r"my\.yaml is not YAML: it has 7 bytes, at most 4 are read\.$"):
+        load_config(tmp_path / "my.yaml")
+
+
 def test_from_values_checks_keys_too() -> None:
     values: dict[str, Any] = {"search": {"epoch": 1}}
     with pytest.raises(ValueError, match=r"settings: unknown key 'search\.epoch'"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gradnas.data.archive import open_archive
+from gradnas.data.archive import member_name, open_archive
 
 
 @pytest.fixture
@@ -50,12 +50,24 @@ def test_a_plain_archive_is_read(pack, method: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["/etc/passwd", "../up", "a/../../up", "a/..", "C:/windows", "c:x", "a\\b", "..\\up", "\\\\host\\x"]
+    "name",
+    [
+        "/etc/passwd",
+        "../up",
+        "a/../../up",
+        "a/..",
+        "C:/windows",
+        "c:x",
+        "C:\\x",
+        "a\\..\\..\\b",
+        "..\\up",
+        "\\\\host\\x",
+    ],
 )
 def test_names_that_point_outside_are_refused(pack, name: str) -> None:
     with (
         pytest.raises(
-            ValueError, match=r"some.zip: its member '.*' (points outside|has a backslash).*Pack the archive"
+            ValueError, match=r"some.zip: its member '.*' points outside the archive. Pack .* relative to it"
         ),
         open_archive(pack(("a/1", b"1"), (name, b"x"))),
     ):
@@ -68,9 +80,20 @@ def test_names_that_only_look_like_it_are_read(pack, name: str) -> None:
         assert archive.read(name) == b"x"
 
 
+def test_backslashes_stand_between_folders(pack) -> None:
+    with open_archive(pack(("a\\", b""), ("a\\b\\1", b"x"))) as archive:
+        assert [member_name(member) for member in archive.infolist()] == ["a/", "a/b/1"]
+        assert archive.read(archive.infolist()[1]) == b"x"
+    with pytest.raises(ValueError, match="comes twice"), open_archive(pack(("a/1", b"1"), ("a\\1", b"2"))):
+        pass
+
+
 @pytest.mark.parametrize(
     ("mode", "message"),
-    [(0o120777, "'a/1' is a link; links in archives are not followed"), (0o010644, "'a/1' is neither a file nor")],
+    [
+        (0o120777, "'a/1' is a link; links in archives are not followed. Pack .* with the files themselves"),
+        (0o010644, "'a/1' is neither a file nor a folder. Pack the archive again without it"),
+    ],
 )
 def test_links_and_devices_are_refused(pack, mode: int, message: str) -> None:
     with pytest.raises(ValueError, match=message), open_archive(pack(("a/1", b"/etc"), external_attr=mode << 16)):
@@ -80,7 +103,9 @@ def test_links_and_devices_are_refused(pack, mode: int, message: str) -> None:
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_other_compression_is_refused(pack, method: int) -> None:
     with (
-        pytest.raises(ValueError, match=rf"'a' is compressed by method {method}, which is not read"),
+        pytest.raises(
+            ValueError, match=rf"'a' is compressed by method {method}, which is not read. Pack .* stored or deflated"
+        ),
         open_archive(pack(("a", b"1" * 99), method=method)),
     ):
         pass
@@ -88,13 +113,13 @@ def test_other_compression_is_refused(pack, method: int) -> None:
 
 def test_an_encrypted_member_is_refused(pack) -> None:
     path = patched(pack(("a", b"1")), 8, "<H", 1)
-    with pytest.raises(ValueError, match="'a' is encrypted"), open_archive(path):
+    with pytest.raises(ValueError, match=r"'a' is encrypted\. Pack .* without a pass"), open_archive(path):
         pass
 
 
 def test_a_name_that_comes_twice_is_refused(pack) -> None:
     with (
-        pytest.raises(ValueError, match="'a//1' comes twice"),
+        pytest.raises(ValueError, match=r"'a//1' comes twice\. Pack the archive again, every file once"),
         open_archive(pack(("a/1", b"1"), ("a//1", b"2"))),
     ):
         pass
@@ -103,7 +128,7 @@ def test_a_name_that_comes_twice_is_refused(pack) -> None:
 @pytest.mark.parametrize(("method", "declared"), [(zipfile.ZIP_STORED, 101), (zipfile.ZIP_DEFLATED, 10**6)])
 def test_a_member_that_declares_the_impossible_is_refused(pack, method: int, declared: int) -> None:
     path = patched(pack(("a", b"1" * 100), method=method), 24, "<I", declared)
-    with pytest.raises(ValueError, match=rf"'a' declares {declared:,} bytes, more than"), open_archive(path):
+    with pytest.raises(ValueError, match=rf"'a' declares {declared:,} bytes, more than.* download"), open_archive(path):
         pass
 
 

@@ -108,13 +108,15 @@ def test_an_unreadable_image_is_named(load, write_images) -> None:
     whole = (folder / "train/dog/2.png").read_bytes()
     for content in (b"", b"no image", whole[: len(whole) // 2]):
         (folder / "train/dog/2.png").write_bytes(content)
-        with pytest.raises(ValueError, match=r"cannot read the image .*train/dog/2\.png: .*Repair the file or remove"):
+        with pytest.raises(ValueError, match=r"cannot read the image .*train/dog/2\.png: .*Repair .*or remove it"):
             load(folder)
 
 
 def test_more_than_eight_bits_are_refused(load, write_images) -> None:
     folder = write_images(SMALL | {"train/dog/3.png": gray().astype(np.uint16) * 257})
-    with pytest.raises(ValueError, match=r"train/dog/3\.png: its mode 'I;16' has more than 8 bits"):
+    with pytest.raises(
+        ValueError, match=r"train/dog/3\.png: its mode 'I;16' has more than 8 bits a channel; convert it to 8 bits\.$"
+    ):
         load(folder)
 
 
@@ -222,11 +224,55 @@ def test_sixteen_bits_in_color_are_refused_like_those_in_gray(load, write_images
         load(folder)
 
 
+@pytest.mark.parametrize("header", [b"P6 5 6 65535\n", b"P6 5 6 1000\n", b"P3 5 6 1000\n"])
+def test_sixteen_bits_in_a_color_ppm_are_refused(write_images, header: bytes) -> None:
+    folder = write_images(SMALL)
+    (folder / "train/cat/deep/a.ppm").write_bytes(header + b"1 " * 90)
+    with pytest.raises(ValueError, match=r"deep/a\.ppm: its mode 'RGB;16' has more than 8 bits"):
+        load_data(folder)
+
+
+@pytest.mark.parametrize("masks", [(0xF800, 0x7E0, 0x1F), (0x7C00, 0x3E0, 0x1F)])
+def test_bitmaps_of_sixteen_bits_a_pixel_are_read(write_images, masks: tuple[int, int, int]) -> None:
+    folder = write_images({"train/a/1.png": color(2, 2), "train/b/1.png": color(2, 2)})
+    head = struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0) + struct.pack("<III", *masks)
+    pixels = struct.pack("<4H", *[masks[0]] * 4)
+    data = struct.pack("<2sIHHI", b"BM", 14 + len(head) + 8, 0, 0, 14 + len(head)) + head + pixels
+    (folder / "train/b/2.bmp").write_bytes(data)
+    assert load_data(folder).train.images[2].flatten(1).tolist() == [[255] * 4, [0] * 4, [0] * 4]
+
+
+def test_jfif_is_another_name_of_jpeg(write_images) -> None:
+    folder = write_images({f"train/{name}/1.jpg": color() for name in "ab"})
+    (folder / "train/a/1.jpg").rename(folder / "train/a/1.JFIF")
+    assert len(load_data(folder).train) == 2
+
+
+def test_files_beside_the_folder_around_are_passed_over(write_images, zip_folder) -> None:
+    path = zip_folder(write_images(SMALL), "around/")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("readme.txt", "no image")
+    assert len(load_data(path).train) == 4
+
+
+def test_a_zip_with_backslashes_is_read(write_images) -> None:
+    folder = write_images(SMALL)
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("around\\train\\", b"")
+        for name in SMALL:
+            archive.write(folder / name, "around\\" + name.replace("/", "\\"))
+    source = load_data(path)
+    assert (source.train.classes, len(source.train), len(source.test)) == (("cat", "dog"), 4, 1)
+
+
 def test_no_other_format_is_opened_under_a_known_name(load, write_images) -> None:
     folder = write_images(SMALL)
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 6\n%%EndComments\nshowpage\n"
     (folder / "train/dog/2.png").write_bytes(postscript)
-    with pytest.raises(ValueError, match=r"cannot read the image .*train/dog/2\.png: cannot identify image file"):
+    with pytest.raises(
+        ValueError, match=r"cannot read the image .*train/dog/2\.png: it is damaged, or none of PNG, JPEG, "
+    ):
         load(folder)
 
 

@@ -101,7 +101,7 @@ NAN[4, 1, 1, 1] = np.nan
         ({"x_test": X, "y_test": Y[:5]}, "x_test holds 6 images but y_test 5 labels"),
         ({"x_test": X[..., 0], "y_test": Y}, "x_test has shape .* but x_train has the layout NHWC"),
         ({"x_test": X[:, :4], "y_test": Y}, r"training images have shape \(C, H, W\) \(3, 8, 10\), the test images"),
-        ({"x_train": X.astype(np.int64)}, "x_train must be uint8 .* or float, got int64"),
+        ({"x_train": X.astype(np.int64)}, "x_train must be uint8 .* or float, got int64.*convert with .astype"),
         ({"y_train": Y + 0.5}, "y_train must hold whole class numbers, got 0.5 at index 0"),
         ({"y_train": np.array(list("abcabc"))}, "y_train must hold class numbers .* got dtype <U1"),
         ({"y_train": np.eye(6)}, r"one class number per image.*got \(6, 6\).*argmax"),
@@ -111,7 +111,7 @@ NAN[4, 1, 1, 1] = np.nan
         ({"x_test": X, "y_test": Y + 2}, r"test part: label 3 of sample 1 is not one of the 3 classes"),
         ({"classes": np.array(["a", "b"])}, "train part: label 2 of sample 2 is not one of the 2 classes"),
         ({"classes": np.array([1, 2, 3])}, "classes must be a vector of names"),
-        ({"classes": np.array(["a", None], dtype=object)}, "Python objects, which are not loaded"),
+        ({"classes": np.array(["a", None], dtype=object)}, r"Python objects, which are not loaded\. Save [^.]*\.$"),
         ({"x_train": NAN}, "train part: image 4 holds NaN"),
         ({"x_train": X[:0], "y_train": Y[:0]}, "y_train is empty"),
     ],
@@ -136,6 +136,27 @@ def test_what_does_not_fit_is_refused(save, arrays: dict, message: str) -> None:
 def test_values_that_exhaust_or_mislead_are_refused(save, arrays: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_data(save(**arrays))
+
+
+@pytest.mark.parametrize(
+    ("x", "advice"),
+    [
+        (X > 99, r"got bool\. Convert with \.astype\('uint8'\) \* 255\.$"),
+        (X.astype(np.int64) % 3, r"got int64\. Its values are 0\.\.2: convert with \.astype"),
+        (X.astype(np.uint16) % 3 + 255, r"got uint16\. Its values are 255\.\.257: scale them to 0\.\.255 first, then"),
+        ((X % 3).astype(np.int8) - 1, r"got int8\. Its values are -1\.\.1: scale them"),
+        (X.astype(np.complex64), r"got complex64\. Save the pixels as numbers of one of these types"),
+    ],
+)
+def test_other_dtypes_are_not_advised_to_wrap(save, x: np.ndarray, advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
+        load_data(save(x_train=x))
+
+
+def test_labels_up_to_the_number_of_samples_are_read(save) -> None:
+    assert load_data(save(y_train=Y + 4)).train.classes == tuple("0123456")
+    with pytest.raises(ValueError, match="holds the label 7 at index 2, but only 6 samples"):
+        load_data(save(y_train=Y + 5))
 
 
 def test_labels_count_towards_the_limit(save) -> None:

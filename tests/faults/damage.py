@@ -6,9 +6,13 @@ damages finished and interrupted runs so often (500 times by default) and writes
 ``test_damage.py`` does the same a few times.
 """
 
+import contextlib
+import io
 import json
+import os
 import platform
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -25,6 +29,7 @@ import torch
 
 import gradnas
 from gradnas.arch import ModelDesc
+from gradnas.cli.entry import main as command_line
 from gradnas.cli.errors import EXPECTED
 from gradnas.config import BaselineConf, ComponentConf, DataConf, RetrainConf, RunConf, SearchConf
 from gradnas.pipeline import RunContext, RunFolder, load_source, prepare
@@ -36,6 +41,7 @@ from gradnas.training import EpochRecord, Silence
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "damage.json"
 KINDS = ("cut", "flip")
 MEASURED = ("seconds", "latency", "checksum")
+_SILENT = "another result in silence"
 PHASES = ("search", "retrain", "baseline_search_0", "baseline_retrain")
 
 CONF = RunConf(
@@ -137,28 +143,30 @@ class Damage:
         return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
     def judge(self, trial: Trial) -> Verdict:
-        """Damage a copy, read it by every way there is, and continue it where it was interrupted."""
+        """Damage a copy, read it by every way there is, continue it, and read it again."""
         copy = self.place / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.place / trial.folder, copy)
         _damage(copy / trial.file, trial)
         faults: list[str] = []
         named = Path(trial.file).name
-        if trial.folder == "finished":
-            noticed = self._compare(self.expected["finished"], readings(copy), named, faults)
+        finished = trial.folder == "finished"
+        before = readings(copy) if finished else early_readings(copy)
+        noticed = self._compare(self.expected[trial.folder], before, named, faults)
+        said, error = _quiet(lambda: gradnas.resume(copy, progress=False))
+        warned = _is_named(said, named)
+        noticed |= warned
+        if isinstance(error, EXPECTED):
+            noticed = True
+            if named not in str(error):
+                faults.append(f"resume: {type(error).__name__} does not name the file: {error}")
+        elif error is not None:
+            faults.append(f"resume: {type(error).__name__}: {error}")
         else:
-            noticed = self._compare(self.expected["interrupted"], early_readings(copy), named, faults)
-            said, error = _quiet(lambda: gradnas.resume(copy, progress=False))
-            warned = _is_named(said, named)
-            noticed |= warned
-            if isinstance(error, EXPECTED):
-                noticed = True
-                if named not in str(error):
-                    faults.append(f"resume: {type(error).__name__} does not name the file: {error}")
-            elif error is not None:
-                faults.append(f"resume: {type(error).__name__}: {error}")
-            else:  # what the user was told of while the run went on explains what is otherwise
-                noticed |= self._compare(self.expected["resumed"], readings(copy), named, [] if warned else faults)
+            later: list[str] = []
+            noticed |= self._compare(self.expected["finished" if finished else "resumed"], readings(copy), named, later)
+            # what the user was told of while the run went on explains what is otherwise, but no crash
+            faults += [f"after the resume, {fault}" for fault in later if not (warned and fault.endswith(_SILENT))]
         outcome = "wrong" if faults else "detected" if noticed else "harmless"
         return Verdict(trial=trial, outcome=outcome, faults=tuple(faults))
 
@@ -177,7 +185,7 @@ class Damage:
             elif _is_named(said, named):
                 noticed = True
             elif value[0] != expected[what]:
-                faults.append(f"{what}: another result in silence")
+                faults.append(f"{what}: {_SILENT}")
         return noticed
 
 
@@ -193,6 +201,7 @@ def readings(folder: Path) -> Iterator[Reading]:
         yield f"metrics of {phase}", lambda phase=phase: _timeless(gradnas.load(folder).metrics(phase).to_list())  # type: ignore[misc]
     yield "model", lambda: {n: v.tolist() for n, v in gradnas.load(folder).model.state_dict().items()}
     yield from early_readings(folder)
+    yield "export", lambda: _exported(folder)
     yield "comparison", lambda: _compared(folder)
     yield "baseline", lambda: ModelDesc.load(folder / "baseline" / "arch.json").to_json()
 
@@ -200,6 +209,7 @@ def readings(folder: Path) -> Iterator[Reading]:
 def early_readings(folder: Path) -> Iterator[Reading]:
     """The ways to read a run that is not finished."""
     yield "report", lambda: _reported(folder)
+    yield "report of the command line", lambda: _commanded("report", folder)
 
 
 def _reported(folder: Path) -> Any:
@@ -211,6 +221,23 @@ def _reported(folder: Path) -> Any:
     parts = (run.found, run.full, run.baseline, run.settings)
     metrics = [(record.phase, record.epoch, record.lr, _timeless(dict(record.values))) for record in run.metrics]
     return [*parts, metrics, run.mixtures, _timeless(dict(run.summary))]
+
+
+def _exported(folder: Path) -> str:
+    with tempfile.TemporaryDirectory() as place:
+        gradnas.load(folder).export("source", place)
+        text = (Path(place) / "model.py").read_text(encoding="utf-8")
+    return re.sub(rf"\b{folder.name}\b", "RUN", text)
+
+
+def _commanded(*words: object) -> list[str]:
+    """What a command prints, the paths of this machine left out; its complaints are told as warnings."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = command_line([str(word) for word in words])
+    for line in err.getvalue().splitlines():
+        warnings.warn(line, stacklevel=1)
+    return [str(code), *(line for line in out.getvalue().splitlines() if os.sep not in line)]
 
 
 def _compared(folder: Path) -> Any:

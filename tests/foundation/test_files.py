@@ -5,12 +5,11 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from gradnas.foundation.files import append_durably, leftovers, move_durably, write_atomic
+from gradnas.foundation.files import append_durably, leftovers, move_durably, read_text, write_atomic
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,11 +77,11 @@ def test_locked_folder_is_reported_with_the_file_name(tmp_path: Path) -> None:
 
 
 def test_unwritable_folder_is_reported_with_the_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def mkstemp(**_: object) -> tuple[int, str]:
+    def refused(*_: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     write_atomic(tmp_path / "a.txt", "old")
-    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr(os, "open", refused)
     with pytest.raises(PermissionError, match=r"cannot write .*a\.txt .*Permission denied.*another output folder"):
         write_atomic(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "old"
@@ -110,6 +109,14 @@ def test_file_gets_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
     assert after == 0o027
+
+
+def test_the_umask_of_the_process_is_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(mask: int) -> int:
+        raise AssertionError("another thread would write with that")
+
+    monkeypatch.setattr(os, "umask", changed)
+    write_atomic(tmp_path / "a.txt", "x")
 
 
 class Disk:
@@ -209,3 +216,11 @@ def test_what_a_killed_writer_left_is_found_and_nothing_else(tmp_path: Path) -> 
     found = list(leftovers(tmp_path))
     assert [name for name, _ in found] == ["a.b.json"]
     assert found[0][1].read_text() == "new"
+
+
+def test_a_text_above_the_limit_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text").write_text("äöü", encoding="utf-8")
+    assert read_text(tmp_path / "text", 6) == "äöü"
+    monkeypatch.setattr(Path, "read_text", None)
+    with pytest.raises(ValueError, match="it has 6 bytes, at most 5 are read"):
+        read_text(tmp_path / "text", 5)

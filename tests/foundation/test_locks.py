@@ -97,8 +97,43 @@ def test_a_file_system_without_locks_is_said_to_hold_none(tmp_path: Path, monkey
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(locks, "_lock", unsupported)
-    with locked(tmp_path / "run.lock", "x") as alone:
-        assert not alone
+    with pytest.warns(UserWarning, match="of runs/x has no locks: nothing keeps a second process out") as said:  # noqa: SIM117
+        with locked(tmp_path / "run.lock", "runs/x") as alone:
+            assert not alone
+    assert len(said) == 1
+
+
+def test_an_error_of_the_disk_is_not_called_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(stream: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(locks, "_lock", broken)
+    with pytest.raises(OSError, match=r"cannot lock runs/x: Input/output error") as caught:  # noqa: SIM117
+        with locked(tmp_path / "run.lock", "runs/x"):
+            pass
+    assert not isinstance(caught.value, InUseError)
+    assert caught.value.errno == errno.EIO
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from gradnas.foundation.locks import locked
+path = Path(sys.argv[1])
+with locked(path, "x"):
+    if (child := os.fork()) == 0:
+        raise RuntimeError
+    os.waitpid(child, 0)
+    assert path.exists()
+assert not path.exists()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked")
+def test_a_forked_child_that_fails_leaves_the_file_of_its_parent(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED, tmp_path / "run.lock"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "RuntimeError" in done.stderr  # of the child
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

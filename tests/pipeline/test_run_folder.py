@@ -183,9 +183,23 @@ def test_damaged_json_is_refused_naming_the_file(folder: RunFolder, text: str) -
         folder.read_json("x.json")
 
 
+def test_damaged_description_is_refused_with_what_makes_it_again(folder: RunFolder) -> None:
+    (folder / "arch.json").write_text("{")
+    with pytest.raises(ValueError, match=r"arch\.json: not a model description"):
+        folder.read_desc()
+    folder.checkpoint("search").parent.mkdir()
+    folder.checkpoint("search").touch()
+    with pytest.raises(
+        ValueError, match=r"arch\.json is damaged\. Delete it, and `gradnas resume .*run` makes it again"
+    ):
+        folder.read_desc()
+
+
 def test_damaged_environment_hides_no_other_error(folder: RunFolder) -> None:
     (folder / "environment.json").write_text("{")
     assert folder.version() is None
+    with pytest.raises(ValueError, match=r"Put the original back\. No result depends on it\.$"):
+        folder.read_json("environment.json")
     (folder / "config.yaml").write_text("sed: 5")
     with pytest.raises(ValueError, match="unknown key 'sed'"):
         folder.read_config()
@@ -364,3 +378,18 @@ def test_lines_that_were_lost_since_the_summary_are_missed(folder: RunFolder) ->
     (folder / "metrics.jsonl").write_bytes(b"".join(lines[:2]))
     with pytest.warns(UserWarning, match=r"metrics\.jsonl lacks 1 of the 3 lines"):
         assert len(folder.metrics("search")) == 2
+
+
+def test_lines_that_were_lost_stay_missed_when_the_summary_is_written_again(folder: RunFolder) -> None:
+    for epoch in range(3):
+        folder.append("alphas.jsonl", {"epoch": epoch})
+    assert folder.count_lines() == {"alphas.jsonl": 3}
+    folder.write_json("summary.json", {"log_lines": folder.count_lines()})
+    log = folder / "alphas.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:2]))
+    assert folder.count_lines() == {"alphas.jsonl": 3}
+    log.unlink()
+    assert folder.count_lines() == {"alphas.jsonl": 3}
+    folder.append("alphas.jsonl", {"epoch": 0})
+    (folder / "summary.json").unlink()
+    assert folder.count_lines() == {"alphas.jsonl": 1}

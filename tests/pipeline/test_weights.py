@@ -64,6 +64,37 @@ def test_a_flipped_bit_in_a_weight_is_refused_and_changes_nothing(path: Path) ->
     assert same(other, network(1))
 
 
+@pytest.mark.parametrize("other", ["shape", "missing", "unknown"])
+def test_one_tensor_that_does_not_fit_changes_nothing(path: Path, other: str) -> None:
+    tensors = load_file(path)
+    last = sorted(tensors)[-1]
+    if other == "shape":
+        tensors[last] = torch.zeros(7, 7)
+    elif other == "missing":
+        del tensors[last]
+    else:
+        tensors["z"] = torch.zeros(1)
+    save_file(tensors, path)
+    model = network(1)
+    with pytest.raises(
+        ValueError, match=r"does not hold the weights of this network: .*(has the shape|Missing key|Unexpected key z)"
+    ):
+        load_weights(model, path)
+    assert same(model, network(1))
+
+
+@pytest.mark.parametrize("kind", ["cut", "flip"])
+def test_damaged_weights_are_written_again_where_a_checkpoint_is(path: Path, kind: str) -> None:
+    run = path.parent
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "retrain.pt").touch()
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 4
+    (run / "weights.safetensors").write_bytes(data[:-9] if kind == "cut" else data)
+    with pytest.raises(ValueError, match=r"weights\.safetensors .*\. `gradnas resume .*` writes it again"):
+        load_weights(network(1), run / "weights.safetensors")
+
+
 def test_any_flipped_bit_or_cut_is_refused_or_harmless(path: Path) -> None:
     whole = path.read_bytes()
     chance = random.Random(0)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradnas.config.settings import ComponentConf, RunConf
-from gradnas.config.yaml_dialect import dump_yaml, load_yaml
+from gradnas.config.yaml_dialect import MAX_CHARACTERS, dump_yaml, load_yaml
+from gradnas.foundation.files import read_text
 from gradnas.foundation.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -177,14 +178,16 @@ def load_preset(name: str) -> RunConf:
 
 
 def config_text(path: str | Path) -> str:
-    """The text of a configuration file. FileNotFoundError when there is none, ValueError when it is no text."""
+    """The text of a configuration file. FileNotFoundError for none, ValueError for one that is no text or too long."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no configuration at {path}.")
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path, 4 * MAX_CHARACTERS)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not YAML: it is no UTF-8 text.") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not YAML: {error}.") from error
 
 
 def load_config(path: str | Path) -> RunConf:

@@ -17,6 +17,7 @@ _LARGEST_RATIO = 1032
 _LOCAL_HEADER_BYTES = 30
 _ENCRYPTED = 0x1
 _DRIVE = re.compile(r"[A-Za-z]:")
+_FETCH_AGAIN = "Copy or download the file again; if that does not help, do not trust where it came from."
 
 
 @contextmanager
@@ -40,12 +41,22 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     with archive:
         try:
             check_members(archive)
-        except ValueError as error:
-            raise ValueError(
-                f"cannot read {path}: {error}. Pack the archive again, of plain files below one folder, stored or "
-                "deflated."
-            ) from error
+        except _MemberError as error:
+            raise ValueError(f"cannot read {path}: {error}. {error.advice}") from error
         yield archive
+
+
+class _MemberError(ValueError):
+    """The cause alone, and beside it what to do about it."""
+
+    def __init__(self, cause: str, advice: str) -> None:
+        super().__init__(cause)
+        self.advice = advice
+
+
+def member_name(member: zipfile.ZipInfo) -> str:
+    """The name of a member with ``/`` between its parts, where some tools of Windows write a backslash."""
+    return member.filename.replace("\\", "/")
 
 
 def check_members(archive: zipfile.ZipFile) -> None:
@@ -54,34 +65,39 @@ def check_members(archive: zipfile.ZipFile) -> None:
     seen: set[tuple[str, ...]] = set()
     for member in members:
         fault = _fault(member)
-        parts = PurePosixPath(member.filename).parts
-        if fault is None and parts in seen and not member.is_dir():
-            fault = "comes twice"
+        name = member_name(member)
+        parts = PurePosixPath(name).parts
+        if fault is None and parts in seen and not name.endswith("/"):
+            fault = "comes twice", "Pack the archive again, every file once."
         if fault is not None:
-            raise ValueError(f"its member {member.orig_filename!r} {fault}")
+            cause, advice = fault
+            raise _MemberError(f"its member {member.orig_filename!r} {cause}", advice)
         seen.add(parts)
     _check_overlap(members, archive.start_dir)
 
 
-def _fault(member: zipfile.ZipInfo) -> str | None:
-    """Why a member is not to be read; None when it is."""
-    name = member.orig_filename  # as it stands in the file; filename is cut at a zero byte
+def _fault(member: zipfile.ZipInfo) -> tuple[str, str] | None:
+    """Why a member is not to be read, and what to do about it; None when it is."""
+    name = member.orig_filename.replace("\\", "/")  # as it stands in the file; filename is cut at a zero byte
     kind = stat.S_IFMT(member.external_attr >> 16)
-    if "\0" in name or "\\" in name:
-        return "has a backslash or a zero byte in its name"
+    if "\0" in name:
+        return "has a zero byte in its name", "Rename the file and pack the archive again."
     if name.startswith("/") or ".." in name.split("/") or _DRIVE.match(name):
-        return "points outside the archive"
+        return "points outside the archive", "Pack the archive again from inside one folder, with names relative to it."
     if kind == stat.S_IFLNK:
-        return "is a link; links in archives are not followed"
+        advice = "Pack the archive again with the files themselves, as `zip -r` does without `-y`."
+        return "is a link; links in archives are not followed", advice
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is neither a file nor a folder"
+        return "is neither a file nor a folder", "Pack the archive again without it."
     if member.flag_bits & _ENCRYPTED:
-        return "is encrypted"
+        return "is encrypted", "Pack the archive again without a password."
     if member.compress_type not in _METHODS:
-        return f"is compressed by method {member.compress_type}, which is not read"
+        cause = f"is compressed by method {member.compress_type}, which is not read"
+        return cause, f"Pack the archive again with its files {' or '.join(_METHODS.values())}."
     stored = member.compress_type == zipfile.ZIP_STORED
     if member.file_size > member.compress_size * (1 if stored else _LARGEST_RATIO):
-        return f"declares {member.file_size:,} bytes, more than its {member.compress_size:,} packed bytes can give"
+        cause = f"declares {member.file_size:,} bytes, more than its {member.compress_size:,} packed bytes can give"
+        return cause, _FETCH_AGAIN
     return None
 
 
@@ -91,7 +107,8 @@ def _check_overlap(members: list[zipfile.ZipInfo], directory_start: int) -> None
     starts = [member.header_offset for member in ordered[1:]] + [directory_start]
     for member, following in zip(ordered, starts, strict=True):
         if member.header_offset < 0 or member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size > following:
-            raise ValueError(
+            raise _MemberError(
                 f"its member {member.orig_filename!r} overlaps what comes after it, as in archives made to exhaust the "
-                "memory"
+                "memory",
+                _FETCH_AGAIN,
             )

@@ -20,7 +20,7 @@ from .resize import resize_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".ppm")
 # No others, whatever a file holds under these names: PIL would start a program for PostScript.
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
 # Images from this size on are decoded one at a time: sixteen at once would need gigabytes beside the data set.
@@ -91,9 +91,9 @@ def image_to_array(image: "Image", image_size: int | None = None) -> npt.NDArray
     Raises:
         ValueError: If it has more than 8 bits a channel.
     """
-    if image.mode.startswith(("I", "F")) or _deep(image):
-        mode = image.mode if image.mode.startswith(("I", "F")) else f"{image.mode};16"
-        raise ValueError(f"its mode {mode!r} has more than 8 bits a channel; convert it to 8 bits")
+    fault = _depth_fault(image)
+    if fault is not None:
+        raise ValueError(fault)
     if image.mode in ("L", "1"):
         image = image.convert("L")
     else:
@@ -105,18 +105,36 @@ def image_to_array(image: "Image", image_size: int | None = None) -> npt.NDArray
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def _deep(image: "Image") -> bool:
+def _depth_fault(image: "Image") -> str | None:
+    """What is wrong with an image of more than 8 bits a channel; None for the others."""
+    own_mode = image.mode.startswith(("I", "F"))
+    if not own_mode and not any(_is_deep(tile[0], tile[3]) for tile in getattr(image, "tile", ())):
+        return None
+    mode = image.mode if own_mode else f"{image.mode};16"
+    return f"its mode {mode!r} has more than 8 bits a channel; convert it to 8 bits"
+
+
+def _is_deep(decoder: str, arguments: object) -> bool:
     """Whether a file that is not decoded yet has 16 bits a channel, of which PIL would drop the lower 8 unasked."""
-    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    raw_mode, *others = arguments if isinstance(arguments, tuple) else (arguments,)
+    if decoder.startswith("ppm"):
+        return any(isinstance(largest, int) and largest > 255 for largest in others)
+    # The BGR;16 of a bitmap has 16 bits a pixel: 5, 6 and 5 for its channels.
+    return ";16" in str(raw_mode) and not str(raw_mode).startswith("BGR;")
 
 
 def _decode(
     file: ImageFile, image_size: int | None, n_files: int, max_bytes: int, one_at_a_time: threading.Lock
 ) -> npt.NDArray[np.uint8]:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         opened = Image.open(io.BytesIO(file.read()), formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"cannot read the image {file.name}: it is damaged, or none of {', '.join(_FORMATS)}. Repair or convert "
+            "it, or remove it from the data set."
+        ) from error
     except Exception as error:
         raise _unreadable(file, error) from error
     with opened as image:
@@ -126,6 +144,9 @@ def _decode(
             channels = 1 if image.mode in ("L", "1") else 3
             needed = n_files * channels * height * width
             check_memory(f"{n_files} images of {channels}x{height}x{width}", needed, max_bytes)
+        fault = _depth_fault(image)
+        if fault is not None:
+            raise ValueError(f"cannot read the image {file.name}: {fault}.")
         try:
             with one_at_a_time if width * height >= _LARGE_PIXELS else nullcontext():
                 return image_to_array(image, image_size)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from .archive import open_archive
+from .archive import member_name, open_archive
 from .decode import SUFFIXES, ImageFile, decode_all
 from .imageset import ImageSet
 from .memory import check_memory
@@ -33,10 +33,10 @@ class _Entry:
 def read_image_folder(path: Path, image_size: int | None, max_bytes: int) -> tuple[ImageSet, ImageSet | None]:
     """Read all images of a folder or ``.zip`` in ImageFolder layout.
 
-    Hidden files and files with other endings than png, jpg, jpeg, bmp, webp and ppm are passed over. Images are RGB
-    unless all are gray; of an animated one the first frame is taken, and an orientation in its EXIF data is not
+    Hidden files and files with other endings than png, jpg, jpeg, jfif, bmp, webp and ppm are passed over. Images are
+    RGB unless all are gray; of an animated one the first frame is taken, and an orientation in its EXIF data is not
     applied. Links in a folder are followed, links in a ``.zip`` refused. Inside a ``.zip``, one folder around ``train``
-    and ``test`` is allowed.
+    and ``test`` is allowed, and files beside it are passed over.
 
     Args:
         path: Folder or ``.zip`` file.
@@ -148,20 +148,22 @@ def _read_file(path: Path) -> bytes:
 def _zip_entries(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> list[_Entry]:
     entries = []
     for info in archive.infolist():
-        parts = PurePosixPath(info.filename).parts
+        name = member_name(info)
+        parts = PurePosixPath(name).parts
         if not parts or any(part.startswith(".") for part in parts) or parts[0] == "__MACOSX":
             continue
         if info.file_size > _LARGEST_FILE_BYTES:
             raise ValueError(
-                f"{path}: {info.filename} declares {info.file_size:,} bytes, at most {_LARGEST_FILE_BYTES:,} are "
+                f"{path}: {name} declares {info.file_size:,} bytes, at most {_LARGEST_FILE_BYTES:,} are "
                 "accepted for one image. Remove it from the archive."
             )
-        file = None if info.is_dir() else ImageFile(name=info.filename, read=partial(archive.read, info))
+        file = None if name.endswith("/") else ImageFile(name=name, read=partial(archive.read, info))
         entries.append(_Entry(parts=parts, n_bytes=info.file_size, file=file))
     # A member never gives more than its declared size, so the declared total bounds what is read.
     check_memory(f"the files in {path.name}", sum(entry.n_bytes for entry in entries), max_bytes)
-    tops = {entry.parts[0] for entry in entries}
+    inside = [entry for entry in entries if entry.file is None or len(entry.parts) > 1]
+    tops = {entry.parts[0] for entry in inside}
     if len(tops) == 1 and not tops & {"train", "test"}:
-        inner = [_Entry(parts=entry.parts[1:], n_bytes=entry.n_bytes, file=entry.file) for entry in entries]
+        inner = [_Entry(parts=entry.parts[1:], n_bytes=entry.n_bytes, file=entry.file) for entry in inside]
         return [entry for entry in inner if entry.parts]
     return entries

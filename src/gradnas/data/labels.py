@@ -58,12 +58,13 @@ def numbered_classes(labels: Tensor, name: str) -> tuple[str, ...]:
         name: What the errors call it.
 
     Raises:
-        ValueError: If the largest label is not below the number of samples, so that it can hardly be a class number.
+        ValueError: If there is no label, or the largest exceeds the number of samples, so that it can hardly be a class
+            number.
     """
     if len(labels) == 0:
         raise ValueError(f"{name} is empty; at least one sample is needed.")
     highest = int(labels.max())
-    if highest > max(1, len(labels)):
+    if highest > len(labels):
         index = int(labels.argmax())
         raise ValueError(
             f"{name} holds the label {highest} at index {index}, but only {len(labels)} samples. "

@@ -24,6 +24,10 @@ _CHUNK_BYTES = 2**22
 _PLAIN_DTYPE = re.compile(r"[<>|=]?(?:[biufcSUmM][1-9]\d{0,7}|\?)(?:\[[^\]]*\])?")
 
 
+class NotPlainError(ValueError):
+    """An array of Python objects or of anything else than numbers and text."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NpyHeader:
     """What a member says of its array.
@@ -50,7 +54,8 @@ def read_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NpyHeader:
     """Read what stands before the values, and check that these can be there.
 
     Raises:
-        ValueError: If it is no array of numbers or text, or its shape does not fit the size of the member.
+        NotPlainError: If its values are neither numbers nor text.
+        ValueError: If it is no array, or its shape does not fit the size of the member.
     """
     with archive.open(member) as stream:
         magic = _exactly(stream, 8)
@@ -109,9 +114,9 @@ def _parsed(text: str, offset: int) -> NpyHeader:
         raise ValueError("its header does not name descr, fortran_order and shape")
     descr, order, shape = fields["descr"], fields["fortran_order"], fields["shape"]
     if isinstance(descr, str) and descr.lstrip("<>|=").startswith("O"):
-        raise ValueError("it holds Python objects, which are not loaded; save numbers or text (dtype=str) only")
+        raise NotPlainError("it holds Python objects, which are not loaded")
     if not isinstance(descr, str) or not _PLAIN_DTYPE.fullmatch(descr):
-        raise ValueError("its values are neither plain numbers nor text")
+        raise NotPlainError("its values are neither plain numbers nor text")
     if not isinstance(order, bool):
         raise ValueError("its fortran_order is neither True nor False")
     sizes = shape if isinstance(shape, tuple) else ()
@@ -122,5 +127,5 @@ def _parsed(text: str, offset: int) -> NpyHeader:
     try:
         dtype = np.dtype(descr)
     except (TypeError, ValueError) as error:
-        raise ValueError("its values are neither plain numbers nor text") from error
+        raise NotPlainError("its values are neither plain numbers nor text") from error
     return NpyHeader(dtype=dtype, shape=sizes, fortran_order=order, offset=offset)

@@ -16,7 +16,7 @@ from .archive import ZIP_FAULTS, open_archive
 from .imageset import ImageSet
 from .labels import as_labels, check_label_shape, numbered_classes
 from .memory import check_memory
-from .npy import NpyHeader, read_header, read_values
+from .npy import NotPlainError, NpyHeader, read_header, read_values
 from .resize import resize_tensor
 
 _CHANNELS = (1, 3, 4)
@@ -118,6 +118,8 @@ def _naming(path: Path, key: str) -> Iterator[None]:
     """Turn whatever the readers raise on damaged bytes into an error that names the file and the array."""
     try:
         yield
+    except NotPlainError as error:
+        raise ValueError(f"cannot read {path}, array {key}: {error}. Save numbers, or text with dtype=str.") from error
     except (*ZIP_FAULTS, zlib.error) as error:
         raise ValueError(
             f"cannot read {path}, array {key}: {error}. Save it again with numpy.savez or numpy.savez_compressed."
@@ -169,13 +171,25 @@ def _image_set(
         raise ValueError(f"{path.name}, {split} part: {error}") from error
 
 
+def _advice(x: _Array) -> str:
+    """How to save images of another dtype: ``.astype("uint8")`` alone makes 1 of True and 44 of 300."""
+    if x.dtype.kind == "b":
+        return "Convert with .astype('uint8') * 255."
+    if x.dtype.kind not in "iu" or x.size == 0:
+        return "Save the pixels as numbers of one of these types."
+    low, high = int(x.min()), int(x.max())
+    if low >= 0 and high <= 255:
+        return f"Its values are {low}..{high}: convert with .astype('uint8')."
+    return f"Its values are {low}..{high}: scale them to 0..255 first, then convert with .astype('uint8')."
+
+
 def _to_tensor(name: str, x: _Array, layout: str) -> Tensor:
     """View as ``(N, C, H, W)``; float arrays of any precision become float32."""
     if x.dtype.kind == "f":
         with np.errstate(over="ignore"):  # an overflow becomes an infinity, which ImageSet names
             x = x.astype(np.float32, copy=False)
     elif x.dtype != np.uint8:
-        raise ValueError(f"{name} must be uint8 (0..255) or float, got {x.dtype}. Convert with .astype('uint8').")
+        raise ValueError(f"{name} must be uint8 (0..255) or float, got {x.dtype}. {_advice(x)}")
     images = torch.from_numpy(x)
     if layout == "NHW":
         return images[:, None]

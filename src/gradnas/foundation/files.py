@@ -3,11 +3,20 @@
 import contextlib
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.tmp")  # as mkstemp makes them below
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.tmp")  # as they are made below
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+def read_text(path: str | os.PathLike[str], most_bytes: int) -> str:
+    """The UTF-8 text of a file. ValueError, before anything is read, for a file of more than so many bytes."""
+    n_bytes = os.stat(path).st_size
+    if n_bytes > most_bytes:
+        raise ValueError(f"it has {n_bytes:,} bytes, at most {most_bytes:,} are read")
+    return Path(path).read_text(encoding="utf-8")
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
@@ -28,12 +37,13 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        name = str(target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp"))
+        handle = os.open(name, _NEW, 0o666)  # less the umask: colleagues may read what they might of any file
+        temporary = name
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
         temporary = None
     except OSError as error:
@@ -104,10 +114,3 @@ def leftovers(folder: Path) -> Iterator[tuple[str, Path]]:
         found = _TEMPORARY.fullmatch(path.name)
         if found is not None and path.is_file():
             yield found["name"], path
-
-
-def _umask() -> int:
-    # The only portable way to read the umask is to set it; mkstemp's own mode 0600 would lock colleagues out.
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -5,12 +5,14 @@ import errno
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+_TAKEN = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _MOST_TEXT = 500  # bytes of a lock file that are read
 
@@ -28,13 +30,14 @@ def locked(path: Path, what: object) -> Iterator[bool]:
         what: What it stands for, as messages call it.
 
     Yields:
-        True; False where the file system has no locks, and nothing is held.
+        True; False, with a warning, where the file system has no locks, and nothing is held.
 
     Raises:
         InUseError: When it is held elsewhere, at once, naming process, machine and time. Also when this process
             holds it already.
-        OSError: When the file cannot be made.
+        OSError: When the file cannot be made or locked.
     """
+    process = os.getpid()
     stream = _opened(path, what)
     try:
         held = _take(stream, path, what)
@@ -45,9 +48,15 @@ def locked(path: Path, what: object) -> Iterator[bool]:
         if held:
             with contextlib.suppress(OSError):  # of a full disk: the text is for messages only
                 _sign(stream)
+        else:
+            warnings.warn(
+                f"the file system of {what} has no locks: nothing keeps a second process out. Start only one.",
+                stacklevel=3,
+            )
         yield held
     finally:
-        if os.name == "posix" and _is_at(stream, path):  # while it is held, so that nobody's new one is removed
+        ours = os.getpid() == process  # a forked child that leaves the block holds nothing of its own
+        if os.name == "posix" and ours and _is_at(stream, path):  # while it is held: nobody's new one is removed
             with contextlib.suppress(OSError):
                 path.unlink()
         stream.close()
@@ -72,6 +81,8 @@ def _take(stream: BinaryIO, path: Path, what: object) -> bool:
             return False
         said = _holder(path)
         stream.close()
+        if error.errno not in _TAKEN:
+            raise OSError(error.errno, f"cannot lock {what}: {error.strerror}. Choose another output folder") from error
         raise InUseError(f"{what} is in use{said}: wait for it, or stop it.") from error
     return True
 

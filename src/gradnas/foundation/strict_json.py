@@ -7,8 +7,9 @@ from itertools import chain
 from reprlib import repr as shortened
 from typing import Any, NoReturn
 
-MAX_CHARACTERS = 2**26
-"""Longest text that is read; descriptions of the largest networks have a few million characters."""
+MAX_CHARACTERS = 2**24
+"""Longest text that is read; descriptions of the largest networks have a few million characters. A character of nothing
+but empty objects takes about 25 bytes of memory."""
 
 MAX_DEPTH = 64
 """Deepest nesting of lists and objects; a description has about a dozen levels."""

@@ -1,6 +1,7 @@
 """A whole run in one folder: search, retrain, random baseline, summary, report. Running it again continues it."""
 
 import math
+import warnings
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -172,10 +173,24 @@ class Experiment:
         Returns:
             The summary.
         """
-        summary = {**known, **self._facts(), **self._retrain_facts(result, latency)}
+        found = {} if "arch_hash" in known else self._found_again()
+        summary = {**known, **found, **self._facts(), **self._retrain_facts(result, latency)}
         summary["out_of_time"] = self._out_of_time(known)
         self._write(summary)
         return summary
+
+    def _found_again(self) -> dict[str, Any]:
+        """What ``arch.json`` says of a search that the summary has lost, with a warning of what it cannot say."""
+        folder = self.context.folder
+        if folder is None:
+            return {}
+        warnings.warn(
+            f"{folder / 'summary.json'} says nothing of the search: the architecture is told from arch.json. The "
+            "figures of the search itself (accuracy, seconds, epochs) cannot be made again in this folder; the summary "
+            "of the search has them.",
+            stacklevel=3,
+        )
+        return self._arch_facts(folder.read_desc())
 
     def _out_of_time(self, known: dict[str, Any]) -> list[str]:
         """The phases that the limit of time has cut short or kept from beginning, those known before among them."""
@@ -200,16 +215,21 @@ class Experiment:
     def _search_facts(self, found: ModelDesc, search: SearchResult) -> dict[str, Any]:
         metrics = search.search_metrics
         best = None if metrics is None else metrics.best_val_top1()
-        model = Model(found, registry=self.space.registry)
-        shape = self.context.data.train.shape
         return {
-            "arch_hash": found.hash(),
-            "genotype": genotype_text(found),
+            **self._arch_facts(found),
             "search_seconds": None if metrics is None else metrics.seconds(),
             "search_val_accuracy": None if best is None or math.isnan(best) else best,
             "search_epochs": self._search_epochs(metrics),
+        }
+
+    def _arch_facts(self, found: ModelDesc) -> dict[str, Any]:
+        """What follows from a found architecture alone."""
+        model = Model(found, registry=self.space.registry)
+        return {
+            "arch_hash": found.hash(),
+            "genotype": genotype_text(found),
             "params": count_params(model),
-            "macs": count_macs(model, shape),
+            "macs": count_macs(model, self.context.data.train.shape),
         }
 
     def _search_epochs(self, metrics: Metrics | None) -> int:

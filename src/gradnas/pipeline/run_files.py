@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gradnas.foundation.checksums import damaged, seal, unseal
-from gradnas.foundation.files import write_atomic
-from gradnas.foundation.strict_json import read_json
+from gradnas.foundation.files import read_text, write_atomic
+from gradnas.foundation.strict_json import MAX_CHARACTERS, read_json
 
 
 def write_value(path: Path, value: Any) -> None:
@@ -34,7 +34,7 @@ def read_object(path: Path, advice: str) -> Any:
     if not path.is_file():
         return None
     try:
-        value = read_json(path.read_text(encoding="utf-8"))
+        value = read_json(read_text(path, 4 * MAX_CHARACTERS))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}. Put the original back. {advice}") from error
     try:

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gradnas.arch import ModelDesc
 from gradnas.config import RunConf, from_stored, same_run, to_stored
 from gradnas.foundation.files import leftovers, write_atomic
 from gradnas.foundation.locks import locked
 from gradnas.pipeline.environment import changed_facts, doubts, environment, version_of
 from gradnas.pipeline.run_files import read_object, write_value
 from gradnas.pipeline.run_log import RunLog
+from gradnas.report.records.restoring import how_to_restore
 from gradnas.training import EpochRecord
 
 MARKER = "environment.json"  # every folder that gradnas made has one
@@ -214,8 +216,26 @@ class RunFolder:
 
     def read_json(self, name: str) -> Any:
         """Read :meth:`write_json`; None when there is no such file. ValueError when it is damaged."""
-        advice = f"Without it, delete the file: `gradnas resume {self.path}` makes it again."
-        return read_object(self / name, advice if name == "summary.json" else _MEANT)
+        advice = {
+            "summary.json": f"Without it, delete the file: `gradnas resume {self.path}` makes it again.",
+            MARKER: "No result depends on it.",  # a resume begins it anew
+        }
+        return read_object(self / name, advice.get(name, _MEANT))
+
+    def read_desc(self, name: str = "arch.json") -> ModelDesc:
+        """A description in the folder; an error says what makes it again.
+
+        Raises:
+            FileNotFoundError: When there is no such file.
+            ValueError: When it is damaged.
+        """
+        try:
+            return ModelDesc.load(self / name)
+        except ValueError as error:
+            restore = how_to_restore(self.path, name)
+            if restore is None:
+                raise
+            raise ValueError(f"{self / name} is damaged. {restore}") from error
 
     def record_continuation(self, *, deterministic: bool = False) -> tuple[str, ...]:
         """Note in ``environment.json`` that the run goes on now, with what is otherwise than when it last did.
@@ -271,8 +291,10 @@ class RunFolder:
         self.log(name).warn_of_gaps(epochs)
 
     def count_lines(self) -> dict[str, int]:
-        """How many lines each log has: kept in the summary, so that lines that are lost later are missed."""
-        return {name: self.log(name).count() for name in LOGS if (self / name).is_file()}
+        """How many lines each log has, or had: kept in the summary, so that lines that are lost later are missed."""
+        counts = {name: self.log(name).count() if (self / name).is_file() else 0 for name in LOGS}
+        known = {name: max(count, self._lines_known(name)) for name, count in counts.items()}
+        return {name: count for name, count in known.items() if count or (self / name).is_file()}
 
     def _lines_known(self, name: str) -> int:
         try:

@@ -1,9 +1,13 @@
 """The weights of a network as a safetensors file that says what they are of and whether they are whole."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from gradnas.foundation.checksums import damaged, seal_tensors, tensors_metadata
 from gradnas.foundation.files import write_atomic
+from gradnas.report.records.restoring import how_to_restore
 from gradnas.supergraph import Model
 
 
@@ -32,17 +36,36 @@ def load_weights(model: Model, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}; the run has not been retrained.")
     data = path.read_bytes()
+    restore = how_to_restore(path.parent, path.name)
     try:
         weights = load(data)
     except SafetensorError as error:
-        raise ValueError(f"{path} does not hold the weights of this network: {error}") from error
+        raise ValueError(
+            f"{path} does not hold the weights of this network: {error}. {restore or ''}".rstrip()
+        ) from error
     try:
         arch = tensors_metadata(data).get("arch", model.desc.hash())
     except ValueError as error:
+        if restore is not None:
+            raise ValueError(
+                f"{path} was changed or damaged since it was written: its checksum does not fit. {restore}"
+            ) from error
         raise damaged(path, "Without it, retrain the network: `gradnas retrain` with another --out.") from error
     try:
         if arch != model.desc.hash():  # networks that differ in their pools alone have the same weights
             raise RuntimeError(f"they are of the architecture {arch[:12]}, not {model.desc.hash()[:12]}")
+        _check_shapes(model.state_dict(), weights)  # torch looks at one after the other while it writes
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold the weights of this network: {error}") from error
+
+
+def _check_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """RuntimeError for the first name that is missing, unknown, or of another shape."""
+    for missing in sorted({*wanted} - {*found}):
+        raise RuntimeError(f"Missing key {missing}")
+    for unexpected in sorted({*found} - {*wanted}):
+        raise RuntimeError(f"Unexpected key {unexpected}")
+    for name, tensor in wanted.items():
+        if tensor.shape != found[name].shape:
+            raise RuntimeError(f"{name} has the shape {[*found[name].shape]}, not {[*tensor.shape]}")

@@ -101,6 +101,18 @@ def test_a_changed_file_is_named_by_every_reader(sealed: Path, name: str, old: s
     assert said in shown.get()
 
 
+def test_what_a_resume_overwrites_is_not_advised_to_lose_its_checksum(sealed: Path) -> None:
+    text = (sealed / "arch.json").read_text()
+    (sealed / "arch.json").write_text(text.replace("sep_conv_3x3", "sep_conv_5x5", 1))
+    assert read_run_folder(sealed).unreadable == ("arch.json",)
+    assert "delete the field" in read_run_folder(sealed).problems[0]
+    (sealed / "checkpoints").mkdir()
+    (sealed / "checkpoints" / "search.pt").touch()
+    (problem,) = read_run_folder(sealed).problems
+    assert "delete the field" not in problem
+    assert problem.endswith(f"Delete it, and `gradnas resume {sealed}` makes it again from the checkpoint.")
+
+
 def test_a_configuration_that_lost_its_checksum_is_named(sealed: Path) -> None:
     text = (sealed / "config.yaml").read_text()
     (sealed / "config.yaml").write_text(text[: text.index("# checksum")])
@@ -127,3 +139,10 @@ def test_a_line_that_is_just_written_is_no_damage_to_a_watcher(sealed: Path) -> 
     read = read_run_folder(sealed)
     assert "is incomplete" in read.problems[0]
     assert Look(name="run", run=read).damage() == ()
+
+
+def test_a_file_above_the_limit_is_not_read(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradnas.report.records.run_folder.MAX_CHARACTERS", 1)
+    read = read_run_folder(sealed)
+    assert not read.summary
+    assert any(problem.startswith("arch.json cannot be drawn: it has ") for problem in read.problems)

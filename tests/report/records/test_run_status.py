@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gradnas.report import write_report
+from gradnas.report.live.look import Look
 from gradnas.report.records.headline import Figure, headline
 from gradnas.report.records.run_folder import read_run_folder
 from gradnas.report.records.run_status import cut_short, how_to_go_on, unfinished
@@ -79,6 +80,28 @@ def test_a_search_alone_is_finished_when_it_has_an_architecture(search_only: Pat
     assert status_of(search_only, config) == ""
     (search_only / "arch.json").unlink()
     assert "The search has run 5 of 5 epochs." in status_of(search_only, config)
+
+
+def test_an_architecture_that_cannot_be_read_is_not_one_that_is_missing(run: Path) -> None:
+    (run / "arch.json").write_text("{")
+    assert status_of(run) == ""  # all is done; the problem is told beside it
+    assert Look(name="run", run=read_run_folder(run)).finished
+    change_summary(run, retrain_seconds=None, random_baseline_accuracy=None)
+    keep_phases(run, "search")
+    status = status_of(run)
+    assert "Done: the search. The retraining has not begun." in status
+    assert status.endswith("Its arch.json cannot be read. Put the right one back before going on.")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "search.pt").touch()
+    assert status_of(run).endswith(f"Delete it, and `gradnas resume {run}` makes it again from the checkpoint.")
+
+
+def test_with_a_summary_that_cannot_be_read_the_end_is_not_known(run: Path) -> None:
+    (run / "summary.json").write_text("{")
+    assert status_of(run) == (
+        "Whether this run is finished is not known. To go on: delete its summary.json, which cannot be read, then "
+        f"gradnas resume {run}"
+    )
 
 
 def test_folders_with_spaces_are_quoted(run: Path, tmp_path: Path) -> None:

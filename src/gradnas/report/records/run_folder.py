@@ -7,8 +7,10 @@ from pathlib import Path
 
 from gradnas.arch import ModelDesc
 from gradnas.foundation.checksums import CHECKSUM, is_sealed, unseal, unseal_text
-from gradnas.foundation.strict_json import check_plain
+from gradnas.foundation.files import read_text
+from gradnas.foundation.strict_json import MAX_CHARACTERS, check_plain
 from gradnas.report.records.plain_values import member, number
+from gradnas.report.records.restoring import how_to_restore
 from gradnas.report.records.run_log import EpochRecord, MixtureRecord, read_metrics, read_mixtures
 
 FILES = (
@@ -40,6 +42,7 @@ class RunFolder:
         full: ``full_arch.json``, the network that was retrained.
         baseline: ``baseline/arch.json``, the random architecture of equal budget.
         summary: ``summary.json``, not checked.
+        unreadable: Names of the JSON files that are there and damaged, which is not as if they were missing.
         problems: Sentences about what could not be read.
     """
 
@@ -54,6 +57,7 @@ class RunFolder:
     full: ModelDesc | None
     baseline: ModelDesc | None
     summary: Mapping[str, object]
+    unreadable: tuple[str, ...]
     problems: tuple[str, ...]
 
 
@@ -83,6 +87,9 @@ def read_run_folder(folder: Path) -> RunFolder:
     summary, _ = _json_object(folder / "summary.json", problems)
     for name in ("metrics.jsonl", "alphas.jsonl"):
         _count_lines(folder / name, number(member(member(summary, "log_lines"), name)), problems)
+    found = _description(folder, "arch.json", problems)
+    full = _description(folder, "full_arch.json", problems)
+    baseline = _description(folder, "baseline/arch.json", problems)
     return RunFolder(
         name=folder.resolve().name,
         path=folder,
@@ -95,10 +102,15 @@ def read_run_folder(folder: Path) -> RunFolder:
         },
         metrics=metrics,
         mixtures=mixtures,
-        found=_description(folder, "arch.json", problems),
-        full=_description(folder, "full_arch.json", problems),
-        baseline=_description(folder, "baseline/arch.json", problems),
+        found=found,
+        full=full,
+        baseline=baseline,
         summary=summary,
+        unreadable=tuple(
+            name
+            for name in FILES
+            if name.endswith(".json") and any(problem.startswith(f"{name} ") for problem in problems)
+        ),
         problems=tuple(problems),
     )
 
@@ -140,7 +152,7 @@ def _json_object(path: Path, problems: list[str]) -> tuple[dict[str, object], bo
         return {}, False
     damage = "is not a JSON object"
     try:
-        value = json.loads(path.read_bytes().decode("utf-8"))
+        value = json.loads(read_text(path, 4 * MAX_CHARACTERS))
         check_plain(value)
         if isinstance(value, dict):
             damage = "was changed or damaged since it was written, its checksum does not fit"
@@ -151,6 +163,7 @@ def _json_object(path: Path, problems: list[str]) -> tuple[dict[str, object], bo
     return {}, False
 
 
+_MEANT = f"If the change is meant, delete the field {CHECKSUM!r}."  # no advice for what is made again
 _REMADE = {"summary.json": " To have it made again, delete it and continue the run with gradnas resume."}
 
 
@@ -168,7 +181,9 @@ def _description(folder: Path, name: str, problems: list[str]) -> ModelDesc | No
     if not path.is_file():
         return None
     try:
-        return ModelDesc.from_json(path.read_bytes().decode("utf-8"))
+        return ModelDesc.from_json(read_text(path, 4 * MAX_CHARACTERS))
     except ValueError as error:
-        problems.append(f"{name} cannot be drawn: {error}")
+        restore = how_to_restore(folder, name)
+        cause = str(error) if restore is None else f"{str(error).removesuffix(_MEANT).rstrip(' .')}. {restore}"
+        problems.append(f"{name} cannot be drawn: {cause}")
         return None

@@ -7,6 +7,7 @@ from gradnas.foundation.plain_text import one_line
 from gradnas.report.records.plain_text import listed
 from gradnas.report.records.plain_values import member, names, number, words
 from gradnas.report.records.quantities import time_text
+from gradnas.report.records.restoring import how_to_restore
 from gradnas.report.records.run_folder import RunFolder
 
 _PARTS = {"search": "search", "retrain": "retraining", "baseline": "random baseline"}
@@ -32,7 +33,7 @@ def unfinished(run: RunFolder) -> tuple[str, ...]:
     if on is None:
         return ()
     parts = _parts(run)
-    if not parts:
+    if not parts or _is_uncertain(run):
         return ("Whether this run is finished is not known.", on)
     if (cut := cut_short(run)) and _can_go_on(run):
         return (cut, on)
@@ -57,12 +58,26 @@ def how_to_go_on(run: RunFolder) -> str | None:
     cut = _can_go_on(run)
     if not (missing or cut):
         return None
+    if "arch.json" in run.unreadable:
+        restore = how_to_restore(run.path, "arch.json") or "Put the right one back before going on."
+        return f"Its arch.json cannot be read. {restore}"
     if words(member(member(run.settings, "data"), "source")) is not None:
+        if _is_uncertain(run):
+            return f"To go on: delete its summary.json, which cannot be read, then gradnas resume {_place(run)}"
         longer = " --max-time TIME, longer than before" if cut else ""
-        return f"To go on: gradnas resume {one_line(shlex.quote(str(run.path)))}{longer}"
-    if run.found is None:
+        return f"To go on: gradnas resume {_place(run)}{longer}"
+    if not _has_found(run):
         return "Its data set was given in Python: call gradnas.search again with it, out and resume=True."
     return "Its data set was given in Python: call gradnas.retrain again with it, as before, and resume=True."
+
+
+def _place(run: RunFolder) -> str:
+    return one_line(shlex.quote(str(run.path)))
+
+
+def _is_uncertain(run: RunFolder) -> bool:
+    """Whether the summary, which alone says that a training is through, is there and cannot be read."""
+    return "summary.json" in run.unreadable and not all(part.done for part in _parts(run))
 
 
 def cut_short(run: RunFolder) -> str | None:
@@ -110,15 +125,21 @@ def _parts(run: RunFolder) -> list[_Part]:
     if not run.settings:
         return []
     retraining = _epochs(run, "retrain")
-    parts = [_Part(name="search", phase="search", epochs=_epochs(run, "search"), done=run.found is not None)]
+    parts = [_Part(name="search", phase="search", epochs=_epochs(run, "search"), done=_has_found(run))]
     if retraining:
         trained = number(run.summary.get("retrain_seconds")) is not None
         parts.append(_Part(name="retraining", phase="retrain", epochs=retraining, done=trained))
     if number(member(member(run.settings, "baseline"), "samples")):
         tested = number(run.summary.get("random_baseline_accuracy")) is not None
-        done = tested or (not retraining and run.baseline is not None)
+        made = run.baseline is not None or "baseline/arch.json" in run.unreadable
+        done = tested or (not retraining and made)
         parts.append(_Part(name="random baseline", phase="baseline", epochs=None, done=done))
     return parts
+
+
+def _has_found(run: RunFolder) -> bool:
+    """Whether the search is over: its architecture is there, also one that cannot be read."""
+    return run.found is not None or "arch.json" in run.unreadable
 
 
 def _progress(run: RunFolder, part: _Part) -> str:
