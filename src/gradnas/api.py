@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from gradnas.arch import ModelDesc
 from gradnas.config import (
     ComponentConf,
     DataConf,
@@ -404,7 +403,7 @@ def _retrain_folder(found: Result, conf: RunConf, into: Path, resume: bool) -> I
 
     if into.resolve() != found.folder.resolve():
         with RunFolder.entered(into, conf, resume=resume, begin=begin) as folder:
-            if ModelDesc.load(folder / "arch.json") != found.arch:
+            if folder.read_desc() != found.arch:
                 raise ValueError(f"{into} retrains another architecture. Choose another folder with out=….")
             yield folder
         return

@@ -57,7 +57,7 @@ class Result:
     @cached_property
     def arch(self) -> ModelDesc:
         """The found architecture at the size of the search: ``.to_json()``, ``.genotype()``, ``.hash()``."""
-        return ModelDesc.load(self._run / "arch.json")
+        return self._run.read_desc()
 
     @cached_property
     def config(self) -> RunConf:
@@ -81,7 +81,7 @@ class Result:
     @cached_property
     def _network(self) -> ModelDesc:
         """Of :attr:`model`: the retrained network may be for other images than the search was."""
-        return ModelDesc.load(self._run / "full_arch.json") if self.retrained else self.arch
+        return self._run.read_desc("full_arch.json") if self.retrained else self.arch
 
     @property
     def retrained(self) -> bool:
