@@ -9,8 +9,7 @@ from gradnas.config import RunConf
 from gradnas.foundation.durations import seconds_of
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.run_folder import RunFolder
-from gradnas.training import CheckPoint, Stop, deterministic_algorithms
-from gradnas.training.checkpoint import read_checkpoint
+from gradnas.training import CheckPoint, Stop, deterministic_algorithms, read_checkpoint
 
 _NOT_DETERMINISTIC = "does not have a deterministic implementation"  # in the error of torch
 
