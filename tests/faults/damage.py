@@ -9,6 +9,7 @@ damages finished and interrupted runs so often (500 times by default) and writes
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import platform
 import random
@@ -20,6 +21,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -280,19 +282,31 @@ def _damage(path: Path, trial: Trial) -> None:
     path.write_bytes(data)
 
 
-def main() -> int:
-    """Run the trials, print and store the counts."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+def judged(count: int, part: int, parts: int) -> list[tuple[str, str, list[str]]]:
+    """(file and kind, outcome, faults) of every ``parts``-th of so many trials, on runs of this process."""
     torch.set_num_threads(1)
+    found = []
+    with tempfile.TemporaryDirectory() as place:
+        damage = Damage(Path(place))
+        for trial in damage.trials(count, seed=0)[part::parts]:
+            verdict = damage.judge(trial)
+            told = [f"{trial}: {fault}" for fault in verdict.faults]
+            found.append((f"{trial.folder}/{trial.file}, {trial.kind}", verdict.outcome, told))
+    return found
+
+
+def main() -> int:
+    """Run the trials, one process per core, print and store the counts."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    parts = os.cpu_count() or 1
     begun = time.monotonic()
     counts: dict[str, Counter[str]] = {}
     faults = []
-    with tempfile.TemporaryDirectory() as place:
-        damage = Damage(Path(place))
-        for trial in damage.trials(count, seed=0):
-            verdict = damage.judge(trial)
-            counts.setdefault(f"{trial.folder}/{trial.file}, {trial.kind}", Counter())[verdict.outcome] += 1
-            faults += [f"{trial}: {fault}" for fault in verdict.faults]
+    with ProcessPoolExecutor(parts, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for part in pool.map(judged, [count] * parts, range(parts), [parts] * parts):
+            for place, outcome, told in part:
+                counts.setdefault(place, Counter())[outcome] += 1
+                faults += told
     totals = sum(counts.values(), Counter())
     facts = environment()
     result = {
