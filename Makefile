@@ -44,7 +44,7 @@ unit: $(VENV)/.installed-dev ## the tests; for a part: make unit ARGS="tests/arc
 bench: $(VENV)/.installed ## run the step benchmarks, scaling, report and checkpoints (half an hour)
 	@for script in benchmarks/*_step.py benchmarks/scaling.py benchmarks/report.py benchmarks/checkpointing.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-faults: $(VENV)/.installed ## kill runs at 110 moments and resume them, damage their files 500 times (an hour or two)
+faults: $(VENV)/.installed ## kill runs at 110 moments and resume them, damage their files 500 times (an hour)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python tests/faults/damage.py
 
