@@ -82,7 +82,7 @@ def wrap(teller: Teller) -> None:
 def main() -> int:
     """Run the command line as its own program does."""
     pipe, deed, event, number, *command = sys.argv[1:]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has ignored where it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
     teller = Teller(int(pipe), deed, event, int(number))
     from gradnas.cli import main as gradnas
 
