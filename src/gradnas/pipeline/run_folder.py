@@ -15,11 +15,11 @@ from gradnas.pipeline.environment import changed_facts, doubts, environment, ver
 from gradnas.pipeline.run_files import read_object, write_value
 from gradnas.pipeline.run_log import RunLog
 from gradnas.report.records.restoring import how_to_restore
+from gradnas.report.records.run_folder import LOCK
 from gradnas.training import EpochRecord
 
 MARKER = "environment.json"  # every folder that gradnas made has one
 BEGINNINGS = ("arch.json", "summary.json")  # what the retraining of another run begins with
-LOCK = "run.lock"  # while a process works in the folder
 LOGS = ("metrics.jsonl", "alphas.jsonl")
 
 _MEANT = "If the change is meant, delete the entry with the checksum."

@@ -389,6 +389,8 @@ def test_silence_counts_from_the_newest_file(folder: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert Follower(tmp_path / "empty").look().run is None
+    (tmp_path / "empty" / "run.lock").write_text("")  # entered by a search that has written nothing else yet
+    assert Follower(tmp_path / "empty").look().run is None
     (tmp_path / "empty" / ".environment.json.abc.tmp").write_text("")
     assert Follower(tmp_path / "empty").look().run is None
     (tmp_path / "empty" / "photo.jpg").write_text("")

@@ -9,7 +9,7 @@ from pathlib import Path
 from gradnas.report.live.live_view import frame
 from gradnas.report.live.look import Look
 from gradnas.report.live.run_lines import Lines
-from gradnas.report.records.run_folder import FILES, RunFolder, read_run_folder
+from gradnas.report.records.run_folder import FILES, LOCK, RunFolder, read_run_folder
 
 
 class Follower:
@@ -36,7 +36,7 @@ class Follower:
             raise NotADirectoryError(f"{self.name} is a file. Give the folder of a run.")
         stats = {name: found for name in FILES if (found := _stat(self.folder / name)) is not None}
         if not stats:
-            if self.folder.is_dir() and any(not item.name.startswith(".") for item in self.folder.iterdir()):
+            if self.folder.is_dir() and any(not _is_of_a_beginning(item.name) for item in self.folder.iterdir()):
                 raise FileNotFoundError(
                     f"{self.name} is not a run folder: it has none of {', '.join(FILES)}. Give the folder of a run."
                 )
@@ -94,6 +94,10 @@ def _follow_in_lines(follower: Follower, every_s: float, once: bool, sleep: Call
         if look.finished or once:
             return
         sleep(every_s)
+
+
+def _is_of_a_beginning(name: str) -> bool:
+    return name == LOCK or name.startswith(".")  # a file that is being written has a name with a dot
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -25,6 +25,9 @@ FILES = (
 )
 """What a run leaves and the report reads; one of them makes a folder a run folder."""
 
+LOCK = "run.lock"
+"""There while a process works in the folder, before anything else is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
