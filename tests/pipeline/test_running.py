@@ -9,8 +9,8 @@ import torch
 
 from gradnas.config import RunConf
 from gradnas.pipeline import RunFolder, running
-from gradnas.pipeline.running import is_settled, search_seconds
-from gradnas.training import CheckPoint
+from gradnas.pipeline.running import is_settled, restore_search_log, search_seconds
+from gradnas.training import CheckPoint, EpochRecord
 
 
 def entered(tools: Any, conf: RunConf) -> Any:
@@ -72,3 +72,32 @@ def test_a_search_is_settled_once_its_retraining_has_begun(tools: Any) -> None:
     assert is_settled(folder)
     Path(folder / "summary.json").unlink()
     assert not is_settled(folder)
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_the_log_of_a_search_that_is_over_is_made_whole_again(tools: Any, kept: int) -> None:
+    folder = tools.folder()
+    written = [EpochRecord(phase, epoch).to_dict() for phase in ("search_0", "search_1") for epoch in range(2)]
+    for record in written:
+        folder.append("metrics.jsonl", record)
+    folder.write_json("summary.json", {"log_lines": {"metrics.jsonl": 4}})
+    for phase in ("search_0", "search_1"):
+        checkpoint = CheckPoint(folder.checkpoint(phase))
+        checkpoint["metrics"] = [record for record in written if record["phase"] == phase]
+        checkpoint.commit()
+    whole = (folder / "metrics.jsonl").read_bytes()
+    (folder / "metrics.jsonl").write_bytes(b"".join(whole.splitlines(keepends=True)[:kept]))
+    with pytest.warns(UserWarning, match=rf"metrics\.jsonl lacks {4 - kept} of the 4 lines"):
+        restore_search_log(folder)
+    assert (folder / "metrics.jsonl").read_bytes() == whole
+    restore_search_log(folder)  # nothing to say: warnings are errors
+
+
+def test_a_log_that_no_checkpoint_can_make_whole_is_told_of(tools: Any) -> None:
+    folder = tools.folder()
+    folder.write_json("summary.json", {"log_lines": {"metrics.jsonl": 1}})
+    write_checkpoint(folder, "search", 1.0)
+    for path in CheckPoint(folder.checkpoint("search")).files():
+        path.write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match=r"lacks 1 of the 1 lines"):
+        restore_search_log(folder)

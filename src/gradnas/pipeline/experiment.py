@@ -19,7 +19,7 @@ from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.diagnostics import genotype_text
 from gradnas.pipeline.evaluater import EvalResult, Evaluater
 from gradnas.pipeline.random_searcher import RandomSearcher, equal_budget_epochs
-from gradnas.pipeline.running import is_settled, search_seconds
+from gradnas.pipeline.running import is_settled, restore_search_log, search_seconds
 from gradnas.pipeline.search_plan import warmup_epochs
 from gradnas.pipeline.searcher import Searcher, SearchResult
 from gradnas.report.records.share_intervals import wilson_interval
@@ -56,7 +56,7 @@ class Experiment:
         known, context = self.known(), self.context
         latency = known.get("latency")
         if context.resume and context.folder is not None and is_settled(context.folder):
-            self._account_for_search()
+            self._take_up_search()
             summary = known
         else:
             summary = self.record_search(self.search())
@@ -72,13 +72,16 @@ class Experiment:
     def retrain_only(self) -> dict[str, Any]:
         """Retrain the architecture that the folder holds; the summary keeps what it knew."""
         known = self.known()
-        self._account_for_search()
+        self._take_up_search()
         return self.record_retraining(self.retrain(), known, known.get("latency"))
 
-    def _account_for_search(self) -> None:
-        """Count the time of a search that is not entered, as the limit is one of all phases in the folder."""
-        if self.context.folder is not None and self.conf.max_time is not None:  # checkpoints are large to read
+    def _take_up_search(self) -> None:
+        """A search that is not entered: its time counts, as the limit is one of all phases, and its log stays whole."""
+        if self.context.folder is None:
+            return
+        if self.conf.max_time is not None:  # checkpoints are large to read
             self.context.stop.account_for(search_seconds(self.context.folder))
+        restore_search_log(self.context.folder)
 
     def search(self) -> SearchResult:
         """Find an architecture; it is saved as ``arch.json``."""

@@ -20,7 +20,8 @@ from gradnas.training import EpochRecord
 
 MARKER = "environment.json"  # every folder that gradnas made has one
 BEGINNINGS = ("arch.json", "summary.json")  # what the retraining of another run begins with
-LOGS = ("metrics.jsonl", "alphas.jsonl")
+METRICS = "metrics.jsonl"
+LOGS = (METRICS, "alphas.jsonl")
 
 _MEANT = "If the change is meant, delete the entry with the checksum."
 _NO_LOCK = frozenset({"report.html"})  # `gradnas report` writes it while a run goes on
@@ -276,7 +277,7 @@ class RunFolder:
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The records of a log; damaged lines are left out with a warning, and so are lines that are lost."""
-        return self.log(name).read(at_least=self._lines_known(name))
+        return self.log(name).read(at_least=self.lines_known(name))
 
     def rewind(self, name: str, epoch: int, phase: str | None = None) -> None:
         """Cut a log back to what a checkpoint knows; see :meth:`RunLog.rewind`."""
@@ -293,10 +294,11 @@ class RunFolder:
     def count_lines(self) -> dict[str, int]:
         """How many lines each log has, or had: kept in the summary, so that lines that are lost later are missed."""
         counts = {name: self.log(name).count() if (self / name).is_file() else 0 for name in LOGS}
-        known = {name: max(count, self._lines_known(name)) for name, count in counts.items()}
+        known = {name: max(count, self.lines_known(name)) for name, count in counts.items()}
         return {name: count for name, count in known.items() if count or (self / name).is_file()}
 
-    def _lines_known(self, name: str) -> int:
+    def lines_known(self, name: str) -> int:
+        """How many lines a log had when the summary was last written; 0 where it does not say."""
         try:
             summary = self.read_json("summary.json")
         except ValueError:

@@ -4,11 +4,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import Any
 
 from gradnas.config import RunConf
 from gradnas.foundation.durations import seconds_of
 from gradnas.pipeline.context import RunContext
-from gradnas.pipeline.run_folder import RunFolder
+from gradnas.pipeline.run_folder import METRICS, RunFolder
 from gradnas.training import CheckPoint, Stop, deterministic_algorithms, read_checkpoint
 
 _NOT_DETERMINISTIC = "does not have a deterministic implementation"  # in the error of torch
@@ -65,14 +66,28 @@ def retraining_has_begun(folder: RunFolder) -> bool:
 
 def search_seconds(folder: RunFolder) -> float:
     """Time that the search in a folder has taken as far as it is saved; 0 where none was made there."""
+    return sum(float(saved["seconds"]["phase"]) for _, saved in _saved_search(folder))
+
+
+def restore_search_log(folder: RunFolder) -> None:
+    """Write again from the checkpoints of a search what ``metrics.jsonl`` has lost of it, with a warning.
+
+    Before other phases add lines: afterwards the log is as long as it was, and nobody misses any.
+    """
+    if len(folder.read_lines(METRICS)) >= folder.lines_known(METRICS):
+        return
+    for phase, saved in _saved_search(folder):
+        folder.restore(METRICS, phase, saved["metrics"])
+
+
+def _saved_search(folder: RunFolder) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Phase and newest readable checkpoint of each part of the search in a folder."""
     found = (folder / "checkpoints").glob("search*.pt*")
-    return sum(_phase_seconds(folder, phase) for phase in sorted({path.name.partition(".pt")[0] for path in found}))
-
-
-def _phase_seconds(folder: RunFolder, phase: str) -> float:
-    for path in CheckPoint(folder.checkpoint(phase)).files():
-        try:
-            return float(read_checkpoint(path)["seconds"]["phase"])
-        except (ValueError, KeyError, TypeError):  # damaged: the one before knows almost as much
-            continue
-    return 0.0
+    for phase in sorted({path.name.partition(".pt")[0] for path in found}):
+        for path in CheckPoint(folder.checkpoint(phase)).files():
+            try:
+                saved = read_checkpoint(path)
+            except ValueError:  # damaged: the one before knows almost as much
+                continue
+            yield phase, saved
+            break
