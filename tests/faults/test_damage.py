@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-TRIALS = 40
+TRIALS = 20
 
 
 @pytest.fixture(scope="module")
