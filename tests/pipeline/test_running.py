@@ -77,11 +77,11 @@ def test_a_search_is_settled_once_its_retraining_has_begun(tools: Any) -> None:
 @pytest.mark.parametrize("kept", range(4))
 def test_the_log_of_a_search_that_is_over_is_made_whole_again(tools: Any, kept: int) -> None:
     folder = tools.folder()
-    written = [EpochRecord(phase, epoch).to_dict() for phase in ("search_0", "search_1") for epoch in range(2)]
+    written = [EpochRecord(phase, epoch).to_dict() for phase in ("search_2", "search_10") for epoch in range(2)]
     for record in written:
         folder.append("metrics.jsonl", record)
     folder.write_json("summary.json", {"log_lines": {"metrics.jsonl": 4}})
-    for phase in ("search_0", "search_1"):
+    for phase in ("search_2", "search_10"):
         checkpoint = CheckPoint(folder.checkpoint(phase))
         checkpoint["metrics"] = [record for record in written if record["phase"] == phase]
         checkpoint.commit()

@@ -81,9 +81,9 @@ def restore_search_log(folder: RunFolder) -> None:
 
 
 def _saved_search(folder: RunFolder) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Phase and newest readable checkpoint of each part of the search in a folder."""
-    found = (folder / "checkpoints").glob("search*.pt*")
-    for phase in sorted({path.name.partition(".pt")[0] for path in found}):
+    """Phase and newest readable checkpoint of each part of the search in a folder, in the order in which they ran."""
+    found = {path.name.partition(".pt")[0] for path in (folder / "checkpoints").glob("search*.pt*")}
+    for phase in sorted(found, key=lambda phase: (len(phase), phase)):  # search_2 before search_10
         for path in CheckPoint(folder.checkpoint(phase)).files():
             try:
                 saved = read_checkpoint(path)
