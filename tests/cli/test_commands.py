@@ -136,7 +136,7 @@ def test_retrain_adds_the_network_to_the_folder(copy: Path, gradnas: Any) -> Non
     assert "test accuracy: " in outcome.out
     conf = gn.load(copy).config.retrain
     assert (conf.channels, conf.cells, conf.epochs, conf.max_steps_per_epoch) == (3, 3, 1, 1)
-    assert (conf.optimizer.lr, conf.optimizer.nesterov, conf.optimizer.momentum) == (0.01, True, 0.9)
+    assert (conf.optimizer.lr, conf.optimizer.nesterov, conf.optimizer.momentum) == (0.01, True, None)
     again = gradnas("retrain", copy, *settings)
     assert again.code == 1
     assert "has a retrained network already" in again.err

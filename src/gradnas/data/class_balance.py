@@ -33,8 +33,8 @@ def class_balance(source: DataSource) -> ClassBalance:
         source: A loaded set.
 
     Returns:
-        Counts, and warnings where the largest class has more than ten times the images of the smallest, a class has
-        fewer than ten images or none, or there are no test images of a class.
+        Counts, and warnings where the largest class has more than ten times the images of the smallest, or a class has
+        fewer than ten images or none. The test images are not looked at: a search may not know them.
     """
     classes = source.train.classes
     counts = torch.bincount(source.train.labels.cpu(), minlength=len(classes)).tolist()
@@ -53,11 +53,6 @@ def class_balance(source: DataSource) -> ClassBalance:
     absent = [name for name in classes if name not in present]
     if absent:
         found.append(f"no training image of {_named(absent)}: nothing can be learnt of it.")
-    if source.test is not None:
-        tested = set(source.test.labels.unique().tolist())
-        untested = [name for number, name in enumerate(classes) if number not in tested]
-        if untested:
-            found.append(f"no test image of {_named(untested)}: nothing will be known of the accuracy on it.")
     return ClassBalance(counts=dict(zip(classes, counts, strict=True)), ratio=ratio, warnings=tuple(found))
 
 
