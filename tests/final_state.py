@@ -11,9 +11,10 @@ from torch import Tensor
 
 from gradnas.training import CheckPoint
 
-SAME_BYTES = ("config.yaml", "weights.safetensors", "arch.json", "full_arch.json")
+SAME_BYTES = ("config.yaml", "weights.safetensors", "arch.json", "full_arch.json", "pareto.tsv", "pareto.svg")
 LOGS = ("metrics.jsonl", "alphas.jsonl")
-MEASURED = ("seconds", "latency")
+DOCUMENTS = ("summary.json", "model.json", "grid.json", "metrics.json")
+MEASURED = ("seconds", "latency", "throughput", "peak_memory_bytes")
 """A name that ends so is that of a measured time."""
 ABOUT_THE_RUN = ("checksum", "sha256")  # of what holds measured times
 
@@ -22,7 +23,7 @@ def differences(expected: Path, found: Path) -> list[str]:
     """Everything in which a run folder differs from another one; empty when nothing does.
 
     Compared are the names of the files, the bytes of configuration, architectures and weights, each line of the logs,
-    the summary, and every tensor and number of the newest checkpoint of each phase.
+    the summary and what a grid has given, and every tensor and number of the newest checkpoint of each phase.
     """
     told = [
         f"only {'expected' if name in names(expected) else 'found'}: {name}"
@@ -33,7 +34,7 @@ def differences(expected: Path, found: Path) -> list[str]:
             told += [f"{name}: other bytes"] * ((expected / name).read_bytes() != (found / name).read_bytes())
         elif name.endswith(LOGS):
             told += [f"{name}: {what}" for what in unequal(lines(expected / name), lines(found / name))]
-        elif name.endswith("summary.json"):
+        elif name.endswith(DOCUMENTS):
             told += [f"{name}: {what}" for what in unequal(document(expected / name), document(found / name))]
         elif name.endswith(".pt"):
             told += [f"{name}: {what}" for what in unequal(checkpoint(expected / name), checkpoint(found / name))]

@@ -91,7 +91,8 @@ def kill_after(patch: pytest.MonkeyPatch, phase: str, epoch: int) -> None:
 def strip(value: Any) -> Any:
     """Without times."""
     if isinstance(value, dict):
-        return {key: strip(item) for key, item in value.items() if not key.endswith("seconds") and key != "latency"}
+        measured = ("seconds", "latency", "throughput")
+        return {key: strip(item) for key, item in value.items() if not key.endswith(measured)}
     return [strip(item) for item in value] if isinstance(value, list) else value
 
 

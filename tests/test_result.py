@@ -171,13 +171,13 @@ def test_export_does_not_fetch_a_data_set(
     text = unseal_text(config.read_text()).replace("source: digits", "source: MNIST")
     config.write_text(text.replace("  root: null", f"  root: {tmp_path / 'root'}"))
     asked: list[bool] = []
-    load = experiment.load_data
+    load = experiment.load_with
 
     def watched(*args: Any, download: bool = True, **kwargs: Any) -> Any:
         asked.append(download)
         return load(*args, download=False, **kwargs)
 
-    monkeypatch.setattr(experiment, "load_data", watched)
+    monkeypatch.setattr(experiment, "load_with", watched)
     assert "images of noise" in Result(path).export("source", tmp_path / "out").samples
     assert asked == [False]
 

@@ -4,6 +4,7 @@ from gradnas import arch as arch
 from gradnas import config as config
 from gradnas import data as data
 from gradnas import finalizers as finalizers
+from gradnas import models as models
 from gradnas import ops as ops
 from gradnas import spaces as spaces
 from gradnas import strategies as strategies
@@ -14,6 +15,7 @@ from gradnas.api import resume as resume
 from gradnas.api import retrain as retrain
 from gradnas.api import run as run
 from gradnas.api import search as search
+from gradnas.api import train as train
 from gradnas.arch import Genotype as Genotype
 from gradnas.arch import ModelDesc as ModelDesc
 from gradnas.pipeline.plan import Plan as Plan

@@ -1,16 +1,20 @@
-"""The ten-line path: search, retrain, load."""
+"""The ten-line path: search, retrain, load; and train, for what was designed by hand."""
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gradnas.config import (
     ComponentConf,
     DataConf,
+    Factory,
+    GridConf,
+    ManualConf,
+    ModelConf,
     RetrainConf,
     RunConf,
     SearchConf,
@@ -18,20 +22,31 @@ from gradnas.config import (
     build_strategy,
     describe_space,
     describe_strategy,
+    model_name,
     same_run,
 )
-from gradnas.data import DataSource, ImageSet, MapStyle, Normalization, from_dataset, load_data
+from gradnas.data import (
+    DataSource,
+    ImageSet,
+    LabeledImages,
+    MapStyle,
+    Normalization,
+    StreamedSet,
+    from_dataset,
+    load_data,
+)
 from gradnas.data.source import default_augmentation
 from gradnas.foundation.durations import seconds_of
 from gradnas.foundation.names import did_you_mean
 from gradnas.pipeline import (
-    Experiment,
+    AnyExperiment,
     RunContext,
     RunFolder,
     dataset_conf,
     facts_of_search,
     load_source,
     prepare,
+    prepare_run,
     progress_listener,
     refuse_early,
     resolve_device,
@@ -51,6 +66,7 @@ def search(
     train_set: Data,
     *,
     strategy: Strategy | str = "darts",
+    grid: GridConf | None = None,
     epochs: int = 50,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
@@ -73,6 +89,8 @@ def search(
         train_set: A map-style dataset of (image, label), a name or path as ``gradnas search --data`` takes it, an
             :class:`gradnas.data.ImageSet` or :class:`gradnas.data.DataSource`.
         strategy: A strategy, or its name.
+        grid: Search at each size from that of the space up to these largest numbers of reductions, cells and nodes, and
+            keep the best; ``result.summary["grid"]`` tells of all. None searches at the size of the space.
         epochs: Passes over the part of the training set that trains weights.
         seed: Everything random follows from it.
         out: The run folder; None takes the next free ``runs/search-N``.
@@ -110,6 +128,7 @@ def search(
         space=describe_space(space),
         strategy=describe_strategy(strategy),
         search=conf_search,
+        grid=grid if grid is not None else GridConf(),
         seed=seed,
         device=device,
         tensorboard=tensorboard,
@@ -180,6 +199,11 @@ def retrain(
         KeyboardInterrupt, SystemExit: After Ctrl-C or SIGTERM, when the step in progress is done and saved.
     """
     found = result if isinstance(result, Result) else load(result)
+    if found.config.model.name is not None:
+        raise ValueError(
+            f"{found.folder} has trained the model {found.config.model.name!r} as it is: no architecture was found "
+            "that could be retrained. Train the model again with gradnas.train (`gradnas train`)."
+        )
     conf_retrain = _settings(
         RetrainConf, RetrainConf(), {"channels": channels, "cells": cells, "epochs": epochs, **settings}
     )
@@ -217,10 +241,80 @@ def retrain(
     return Result(into, data=data)
 
 
+def train(
+    model: str | Factory,
+    train_set: Data,
+    *,
+    test_set: Data | None = None,
+    epochs: int = 200,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    tensorboard: bool = False,
+    max_time: str | float | None = None,
+    deterministic: bool = False,
+    progress: bool | None = None,
+    **settings: Any,
+) -> Result:
+    """Train a network that was designed by hand, and test it once after the last epoch: nothing is searched.
+
+    Trainer, data, run folder and report are those of found networks, so that both can be compared.
+
+    Args:
+        model: Its name, as ``gradnas list models`` shows it, such as ``resnet20``; one of torchvision, as
+            ``torchvision.resnet18``; or a factory, as ``package.module:factory`` or the class or function itself. A
+            factory is called with those of ``in_channels``, ``image_size`` and ``n_classes`` (or ``num_classes``) that
+            it names. A function says by its annotation that it returns a ``torch.nn.Module``.
+        train_set: Training data, in any form of :func:`search`.
+        test_set: Test data; None takes the test part of the training data, if it has one.
+        epochs: Passes over the training set.
+        options: Further arguments of the factory.
+        seed: Everything random follows from it.
+        out: The run folder; None takes the next free ``runs/train-N``.
+        resume: Continue the run in ``out`` if there is one.
+        device: ``auto``, ``cpu``, ``cuda``, ….
+        tensorboard: Also write event files into ``tensorboard/`` of the run folder.
+        max_time: Time that training may take, such as ``"1h30m"``, or in seconds; then it stops in time, and the
+            network is tested as it is. Earlier parts of a resumed run count.
+        deterministic: Use torch's deterministic algorithms alone; an operation that has none is an error.
+        progress: Show a progress bar; None shows one in a terminal.
+        settings: Fields of :class:`gradnas.config.ManualConf`: ``batch_size``, ``optimizer``, ``precision``, ….
+
+    Returns:
+        The result; ``result.model`` is the trained network.
+
+    Raises:
+        FileExistsError: When ``out`` holds something and ``resume`` is off.
+        FloatingPointError: When a loss or gradient is not finite, naming step, images and the last checkpoint.
+        OSError: When the folder cannot be written, or another process works in it.
+        TypeError: For an unknown setting, naming the nearest, or a network that is built already.
+        ValueError: For a model, data or settings that do not fit, saying what to do.
+        KeyboardInterrupt, SystemExit: After Ctrl-C or SIGTERM, when the step in progress is done and saved.
+    """
+    conf_train: ManualConf = _settings(ManualConf, ManualConf(), {"epochs": epochs, **settings})
+    data = _source(train_set)
+    if test_set is not None:
+        data = replace(data, test=_images(test_set, data.train))
+    conf = RunConf(
+        data=DataConf(source=_source_name(train_set) if test_set is None else None),
+        model=ModelConf(name=model_name(model), options=dict(options or {})),
+        retrain=conf_train.retraining(),
+        seed=seed,
+        device=device,
+        tensorboard=tensorboard,
+        max_time=max_time,
+        deterministic=deterministic,
+    )
+    path = Path(out) if out is not None else free_folder("train")
+    return _run(conf, data, path, resume=resume, progress=progress)
+
+
 def run(
     conf: RunConf, *, out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool | None = None
 ) -> Result:
-    """Everything a configuration asks for: search, retraining, random baseline, summary, report.
+    """Everything a configuration asks for: search, retraining, random baseline, summary, report; or a model, trained.
 
     Args:
         conf: The configuration, e.g. ``gradnas.config.load_preset("demo")``.
@@ -235,11 +329,16 @@ def run(
         ValueError: For data or settings that do not fit, saying what to do.
         KeyboardInterrupt, SystemExit: After Ctrl-C or SIGTERM, when the step in progress is done and saved.
     """
-    data, device = load_source(conf), resolve_device(conf.device)
-    context = RunContext(data=data, seed=conf.seed, device=device, resume=resume, tensorboard=conf.tensorboard)
-    experiment = prepare(conf, context)
-    refuse_early(experiment)
     path = Path(out) if out is not None else free_folder("run")
+    return _run(conf, load_source(conf), path, resume=resume, progress=progress)
+
+
+def _run(conf: RunConf, data: DataSource, path: Path, *, resume: bool, progress: bool | None) -> Result:
+    """Everything a configuration asks for, with its data loaded."""
+    device = resolve_device(conf.device)
+    context = RunContext(data=data, seed=conf.seed, device=device, resume=resume, tensorboard=conf.tensorboard)
+    experiment = prepare_run(conf, context)
+    refuse_early(experiment)
     with _entered(experiment, path, progress) as entered:
         entered.run()
     return Result(path, data=data)
@@ -314,17 +413,18 @@ def _source(dataset: Data) -> DataSource:
     )
 
 
-def _images(dataset: Data, like: ImageSet) -> ImageSet:
-    if isinstance(dataset, ImageSet):
+def _images(dataset: Data, like: LabeledImages) -> LabeledImages:
+    images: LabeledImages
+    if isinstance(dataset, (ImageSet, StreamedSet)):
         images = dataset
     elif isinstance(dataset, (DataSource, str, os.PathLike)):
         images = _source(dataset).train
     else:
         images = from_dataset(dataset, classes=like.classes)
-    if (images.shape, images.images.dtype, images.classes) != (like.shape, like.images.dtype, like.classes):
+    if (images.shape, images.dtype, images.classes) != (like.shape, like.dtype, like.classes):
         raise ValueError(
-            f"the held-out images are {images.shape} {images.images.dtype} with the classes "
-            f"{list(images.classes)[:10]}, the training images {like.shape} {like.images.dtype} with "
+            f"the held-out images are {images.shape} {images.dtype} with the classes "
+            f"{list(images.classes)[:10]}, the training images {like.shape} {like.dtype} with "
             f"{list(like.classes)[:10]}. "
             "Both must have one size, one type and the same classes in one order."
         )
@@ -342,8 +442,11 @@ def _check_fits(space: ModelDescBuilder, data: DataSource) -> None:
         )
 
 
+AnyRun = TypeVar("AnyRun", bound=AnyExperiment)
+
+
 @contextmanager
-def _entered(experiment: Experiment, path: Path, progress: bool | None) -> Iterator[Experiment]:
+def _entered(experiment: AnyRun, path: Path, progress: bool | None) -> Iterator[AnyRun]:
     """The experiment in its folder, which is locked, with everything that a run in progress needs."""
     conf, context = experiment.conf, experiment.context
     folder = RunFolder.entered(path, conf, resume=context.resume)
@@ -364,6 +467,8 @@ def _answering(conf: RunConf, on_nonfinite: str, *, search_is_over: bool) -> Run
     """The configuration with another answer to numbers that are not finite; a search that is over may keep its own."""
     answer: Any = {"on_nonfinite": on_nonfinite}
     conf = replace(conf, retrain=replace(conf.retrain, **answer))
+    if conf.model.name is not None:
+        return conf
     try:
         return replace(conf, search=replace(conf.search, **answer))
     except ValueError as refused:

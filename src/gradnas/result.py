@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from gradnas.arch import ModelDesc, Shape
-from gradnas.config import RunConf, build_space
+from gradnas.arch import DatasetConf, ModelDesc, Shape
+from gradnas.config import RunConf, build_model, build_space
 from gradnas.data import DataSource
-from gradnas.export import Exported, NetworkFacts, Samples, check_format, export
+from gradnas.export import Exported, GivenNetwork, NetworkFacts, Samples, check_format, export
 from gradnas.foundation.seeds import seeded_initialization
-from gradnas.pipeline import RunFolder, load_source, load_weights
+from gradnas.pipeline import MODEL_FACTS, RunFolder, load_source, load_weights
 from gradnas.report import result_card
 from gradnas.report.records.plain_values import number
 from gradnas.supergraph import Model
@@ -34,16 +34,18 @@ class Result:
     def __init__(self, folder: str | os.PathLike[str], *, data: DataSource | None = None) -> None:
         self._run = RunFolder.open(folder)
         self._data = data
-        if not (self._run / "arch.json").is_file():
+        if not (self._run / "arch.json").is_file() and not self.retrained:
+            what = "search" if self.config.model.name is None else "training"
             raise FileNotFoundError(
-                f"the search in {self._run.path} is not finished. Continue it with `gradnas resume {self._run.path}`."
+                f"the {what} in {self._run.path} is not finished. Continue it with `gradnas resume {self._run.path}`."
             )
 
     def __repr__(self) -> str:
         accuracy = number(self.summary.get("test_accuracy"))
         untested = "retrained, not tested" if self.retrained else "not retrained"
         score = untested if accuracy is None else f"test accuracy {accuracy:.2f} %"
-        return f"Result({str(self.folder)!r}, {score}, {self.summary.get('genotype') or self.arch.hash()[:12]})"
+        what = self._model_name or self.summary.get("genotype") or self.arch.hash()[:12]
+        return f"Result({str(self.folder)!r}, {score}, {what})"
 
     def _repr_html_(self) -> str:
         """The card that notebooks show: numbers and drawings."""
@@ -56,7 +58,15 @@ class Result:
 
     @cached_property
     def arch(self) -> ModelDesc:
-        """The found architecture at the size of the search: ``.to_json()``, ``.genotype()``, ``.hash()``."""
+        """The found architecture at the size of the search: ``.to_json()``, ``.genotype()``, ``.hash()``.
+
+        ValueError for a run that has trained a given model: nothing was found.
+        """
+        if self._model_name is not None:
+            raise ValueError(
+                f"{self.folder} has trained the model {self._model_name!r} as it is: nothing was searched, so there is "
+                "no architecture. The network itself is result.model."
+            )
         return self._run.read_desc()
 
     @cached_property
@@ -76,7 +86,17 @@ class Result:
     @property
     def input_shape(self) -> Shape:
         """(channels, height, width) of an image that :attr:`model` reads."""
-        return self._network.conf_model_desc.dataset.image_shape
+        return self._images.image_shape
+
+    @property
+    def _model_name(self) -> str | None:
+        """Of a run that has trained a given model; None for one that has searched."""
+        return self.config.model.name
+
+    @cached_property
+    def _images(self) -> DatasetConf:
+        """Shape of the images and number of classes of :attr:`model`."""
+        return self._network.conf_model_desc.dataset if self._model_name is None else self._run.read_model_facts()
 
     @cached_property
     def _network(self) -> ModelDesc:
@@ -86,15 +106,22 @@ class Result:
     @property
     def retrained(self) -> bool:
         """Whether the run has a trained network."""
-        return (self._run / "full_arch.json").is_file() and (self._run / "weights.safetensors").is_file()
+        network = "full_arch.json" if self._model_name is None else MODEL_FACTS
+        return (self._run / network).is_file() and (self._run / "weights.safetensors").is_file()
 
     @cached_property
     def model(self) -> nn.Module:
         """The retrained network on the CPU in evaluation mode: ``model(x)`` gives (logits, None).
 
+        A given model gives what it gives; its factory is imported and called, as the configuration names it.
+
         Of a run that has none yet (:attr:`retrained`), the found network at the size of the search, with initial
         weights that follow from the seed, and a warning that it is not trained.
         """
+        if self._model_name is not None:
+            given = build_model(self.config.model, self._images)
+            load_weights(given, self._run / "weights.safetensors", self.config.model.identity)
+            return given.eval()
         desc = self._network
         registry = build_space(self.config.space, desc.conf_model_desc.dataset).registry
         with seeded_initialization(self.config.seed, "found.weights"):
@@ -130,9 +157,15 @@ class Result:
         Raises:
             FileExistsError: When a file that no export wrote stands in the way.
             ImportError: When the format needs a package that is not installed.
-            ValueError: For an unknown format, or one that holds weights when the run is not retrained.
+            ValueError: For an unknown format, one that holds weights when the run is not retrained, or ``source`` of a
+                given model.
         """
         check_format(format)
+        if self._model_name is not None and format == "source":
+            raise ValueError(
+                f"{self.folder} has trained the model {self._model_name!r}, whose source is not written by gradnas. "
+                "Export it in the format 'torch' or 'onnx', which hold any network."
+            )
         if not self.retrained and format != "source":
             raise ValueError(
                 f"{self.folder} is not retrained, so that there are no weights for the format {format!r}. Train the "
@@ -147,9 +180,19 @@ class Result:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is not retrained, the export says itself
             model = self.model
-        assert isinstance(model, Model)
+        if self._model_name is None:
+            assert isinstance(model, Model)
+            network: Model | GivenNetwork = model
+        else:
+            network = GivenNetwork(
+                model=model,
+                name=self._model_name,
+                options=self.config.model.options,
+                image_shape=self.input_shape,
+                n_classes=self._images.n_classes,
+            )
         return export(
-            model,
+            network,
             format,
             folder if folder is not None else self.folder,
             samples=samples,

@@ -18,6 +18,7 @@ from gradnas.arch import (
     OpDesc,
     Params,
 )
+from gradnas.arch.codec import decode, encode
 
 MakeCell = Callable[..., CellDesc]
 CONV = ConvMacroParams(4, 4)
@@ -82,6 +83,16 @@ def test_clone_of_an_edge_keeps_weights_unless_told(conv: ConvMacroParams | None
 def test_numbers_of_the_auxiliary_tower_are_at_least_one(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} of the auxiliary tower must be at least 1, got 0"):
         AuxTowerDesc(**{"ch_in": 8, "n_classes": 10, "stride": 3, field: 0})
+
+
+def test_what_came_later_is_stored_where_it_is_used() -> None:
+    usual, published = AuxTowerDesc(8, 10, 3), AuxTowerDesc(8, 10, 3, second_norm=False)
+    assert encode(usual) == {"ch_in": 8, "n_classes": 10, "stride": 3}
+    assert encode(published) == {"ch_in": 8, "n_classes": 10, "stride": 3, "second_norm": False}
+    for tower in (usual, published):
+        assert decode(AuxTowerDesc, encode(tower), "tower") == tower
+    with pytest.raises(ValueError, match="field 'stride' is missing"):
+        decode(AuxTowerDesc, {"ch_in": 8, "n_classes": 10}, "tower")
 
 
 # --------------------------------------------------------------------------------------------------------------- cells

@@ -78,6 +78,48 @@ def test_resume_of_a_folder_that_is_no_run(gradnas: Any, tmp_path: Path) -> None
     assert "is not a run folder" in outcome.err
 
 
+def test_a_grid_prints_its_table_and_goes_on_to_a_retraining(tmp_path: Path, gradnas: Any) -> None:
+    folder = tmp_path / "grid"
+    few = ["--grid.max_reductions", "2", "--grid.max_nodes", "3", "--grid.epochs", "1", "--max-steps", "1"]
+    outcome = gradnas("search", "--preset", "demo", *TINY, *few, "--out", folder)
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    header = next(line for line in lines if line.startswith("reductions"))
+    assert header.split() == [
+        *("reductions", "cells", "nodes", "validation", "epoch", "training", "MACs", "parameters", "peak", "memory"),
+        *("time", "remark"),
+    ]
+    rows = lines[lines.index(header) + 1 :][:2]
+    assert [row.split()[:3] for row in rows] == [["1", "3", "2"], ["1", "3", "3"]]
+    assert sum("best" in row for row in rows) == 1
+    assert "skipped 2 reductions, 3 cells, 2 nodes: 2 reductions need at least 5 cells, got 3." in lines
+    retrained = gradnas("retrain", folder, "--epochs", "1", "--channels", "2", "--cells", "3", "--max-steps", "1")
+    assert retrained.code == 0, retrained.err
+    assert "test accuracy" in retrained.out
+    summary = json.loads((folder / "summary.json").read_text())
+    assert len(summary["grid"]["rows"]) == 2
+    assert summary["throughput"]["images_per_second"] > 0
+    assert sum(bin["count"] for bin in summary["test_calibration_bins"]) == summary["n_test"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--grid.max_cells", "2"], "grid.max_cells=2 is below the 3 cells of the space"),
+        (["--grid.max_cells", "x"], "grid.max_cells must be a whole number or null, got 'x'"),
+        (["--grid.max_cell", "4"], "unknown option --grid.max_cell. Did you mean --grid.max_cells"),
+        (["--grid.max_cells", "4", "--grid.epochs", "0"], "brief training of each combination"),
+    ],
+)
+def test_a_bad_grid_is_refused_and_no_folder_is_made(
+    options: list[str], message: str, tmp_path: Path, gradnas: Any
+) -> None:
+    outcome = gradnas("search", "--preset", "demo", *TINY, *options, "--out", tmp_path / "grid")
+    assert outcome.code != 0
+    assert message in outcome.err
+    assert not (tmp_path / "grid").exists()
+
+
 def test_search_stops_before_retraining_and_says_what_is_next(searched: Path, gradnas: Any) -> None:
     summary = json.loads((searched / "summary.json").read_text())
     assert "test_accuracy" not in summary
@@ -94,7 +136,7 @@ def test_retrain_adds_the_network_to_the_folder(copy: Path, gradnas: Any) -> Non
     assert "test accuracy: " in outcome.out
     conf = gn.load(copy).config.retrain
     assert (conf.channels, conf.cells, conf.epochs, conf.max_steps_per_epoch) == (3, 3, 1, 1)
-    assert (conf.optimizer.lr, conf.optimizer.nesterov, conf.optimizer.momentum) == (0.01, True, 0.9)
+    assert (conf.optimizer.lr, conf.optimizer.nesterov, conf.optimizer.momentum) == (0.01, True, None)
     again = gradnas("retrain", copy, *settings)
     assert again.code == 1
     assert "has a retrained network already" in again.err

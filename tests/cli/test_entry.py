@@ -18,7 +18,20 @@ def test_help_names_every_command_and_none_that_does_not_exist(gradnas: Any) -> 
     outcome = gradnas("--help")
     assert outcome.code == 0
     listed = [line.split()[0] for line in outcome.out.split("commands:\n")[1].split("\n\n")[0].splitlines()]
-    names = ["plan", "run", "search", "retrain", "resume", "report", "watch", "export", "draw", "compare", "list"]
+    names = [
+        "plan",
+        "run",
+        "search",
+        "retrain",
+        "train",
+        "resume",
+        "report",
+        "watch",
+        "export",
+        "draw",
+        "compare",
+        "list",
+    ]
     assert listed == names
     for command in listed:
         assert gradnas(command, "--help").code == 0

@@ -42,6 +42,14 @@ def test_datasets_by_name_and_as_a_path(gradnas: Any) -> None:
     outcome = gradnas("list", "datasets")
     assert names(outcome.out) == [*dataset_names(), "PATH"]
     assert "torchvision.datasets.CIFAR10" in outcome.out
+    cifar10, imagenet = (
+        next(line for line in outcome.out.splitlines() if line.startswith(f"{name} ")).split("  ")
+        for name in ("cifar10", "imagenet")
+    )
+    said = [cell.strip() for cell in cifar10 if cell.strip()]
+    assert said[:6] == ["cifar10", "3×32×32", "10", "50,000 / 10,000", "published", "crop 4, flip"]
+    said = [cell.strip() for cell in imagenet if cell.strip()]
+    assert said[1:6] == ["3×224×224 (resized)", "1000", "1,281,167 / 50,000", "published", "resized crop 0.08, flip"]
 
 
 def test_every_op_has_a_description(gradnas: Any) -> None:

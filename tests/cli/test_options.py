@@ -151,6 +151,15 @@ def test_a_list_is_an_option_too(resolve: Any) -> None:
     assert conf.space.options == {"nodes": 2}
 
 
+def test_an_optimizer_by_class_path_takes_its_own_options(resolve: Any) -> None:
+    given = ("--optimizer.name", "torch.optim.RMSprop", "--optimizer.options.alpha", "0.9")
+    conf = resolve("run", "--preset", "demo", *(word.replace("--", "--retrain.") for word in given))
+    assert (conf.retrain.optimizer.name, conf.retrain.optimizer.options) == ("torch.optim.RMSprop", {"alpha": 0.9})
+    assert load_preset("demo").retrain.optimizer.nesterov
+    assert not conf.retrain.optimizer.nesterov  # a setting of the optimizer below
+    assert conf.retrain.optimizer.lr == load_preset("demo").retrain.optimizer.lr
+
+
 # ------------------------------------------------------------------------------------------------------- wrong usage
 
 
@@ -184,7 +193,7 @@ def test_a_list_is_an_option_too(resolve: Any) -> None:
         ("search darts", "unexpected argument 'darts'. See `gradnas search --help`."),
         ("retrain", "gradnas retrain needs FOLDER. Usage: gradnas retrain FOLDER"),
         ("resume a b", "unexpected argument 'b'."),
-        ("list", "gradnas list needs KIND. Usage: gradnas list spaces|strategies|datasets|presets|ops"),
+        ("list", "gradnas list needs KIND. Usage: gradnas list spaces|strategies|models|datasets|presets|ops"),
     ],
 )
 def test_a_wrong_command_line_ends_with_code_2_and_one_line(gradnas: Any, argv: str, message: str) -> None:
@@ -234,7 +243,8 @@ def test_help_of_run_shows_defaults_and_the_text_of_the_settings(gradnas: Any) -
     text = " ".join(outcome.out.split())
     assert outcome.code == 0
     assert "--search.epochs EPOCHS Passes over the training set" in text
-    assert "--search.optimizer.lr_min LR_MIN Where the cosine ends. (type: float, default: 0.001)" in text
+    assert "(type: float, default: 0.001)" in text
+    assert "--search.optimizer.lr_min LR_MIN Where cosine and OneCycle end" in text
     assert "--retrain.channels CHANNELS Channels of a node in its first cells. (type: int, default: 36)" in text
     assert "--data SOURCE Short for --data.source." in text
     assert "--space NAME Short for --space.name." in text

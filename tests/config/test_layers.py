@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +48,24 @@ def test_the_same_name_keeps_options_even_where_the_base_leaves_it_to_the_defaul
     assert layered(base, {"space": {"name": "darts"}}) == {"space": {"name": "darts", "options": {"cells": 3}}}
     assert layered(base, {"space": {"name": "other"}}) == {"space": {"name": "other", "options": {}}}
     assert base == {"space": {"options": {"cells": 3}}}
+
+
+@pytest.mark.parametrize("phase", ["search", "retrain"])
+def test_another_optimizer_or_schedule_does_not_get_the_settings_of_the_one_below(phase: str) -> None:
+    sgd = {"name": "sgd", "momentum": 0.8, "nesterov": True, "lr": 0.1, "schedule": "cosine", "lr_min": 0.01}
+    base = {phase: {"epochs": 3, "optimizer": sgd}}
+
+    def over(**changes: Any) -> Any:
+        return layered(base, {phase: {"optimizer": changes}})[phase]["optimizer"]
+
+    assert over(name="adam", lr=0.2) == {**sgd, "name": "adam", "lr": 0.2, "momentum": None, "nesterov": False}
+    assert over(schedule="constant") == {**sgd, "schedule": "constant", "lr_min": 0.0}
+    assert over(name="adam", options={"eps": 1})["options"] == {"eps": 1}
+    assert over(schedule="onecycle", lr_min=0.02) == {**sgd, "schedule": "onecycle", "lr_min": 0.02}
+    assert over(name="sgd", schedule="cosine") == sgd
+    assert layered({phase: {"optimizer": {"lr_min": 0.01}}}, base)[phase]["optimizer"] == sgd
+    assert base == {phase: {"epochs": 3, "optimizer": sgd}}
+    assert layered({phase: 3}, {phase: {"optimizer": {"name": "adam"}}}) == {phase: {"optimizer": {"name": "adam"}}}
 
 
 def test_no_name_keeps_options() -> None:

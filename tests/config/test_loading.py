@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradnas.arch.published import DARTS_V2
 from gradnas.config import (
     BaselineConf,
     ComponentConf,
@@ -24,6 +26,8 @@ from gradnas.config import (
     to_yaml,
     values_of,
 )
+from gradnas.spaces import DartsSpace
+from gradnas.supergraph import Model
 from gradnas.training import OptimConf
 
 # ---------------------------------------------------------------------------------------------------------- round trip
@@ -40,13 +44,25 @@ COMPONENTS = st.builds(
     name=st.from_regex(r"[a-z]{1,5}(\.[A-Z][a-z]{0,4})?", fullmatch=True),
     options=st.dictionaries(TEXT, PLAIN, max_size=3),
 )
+KINDS = st.one_of(
+    st.fixed_dictionaries({"name": st.just("sgd"), "momentum": st.none() | FLOATS}),
+    st.fixed_dictionaries({"name": st.sampled_from(["adam", "adamw", "a.b.C"])}),
+)
+SCHEDULES = st.one_of(
+    st.fixed_dictionaries({"schedule": st.sampled_from(["cosine", "onecycle"]), "lr_min": st.floats(0, 1e-12)}),
+    st.fixed_dictionaries({"schedule": st.just("constant")}),
+    st.fixed_dictionaries({"schedule": st.just("exponential"), "factor": st.none() | st.floats(0.1, 1)}),
+    st.fixed_dictionaries(
+        {"schedule": st.just("multistep"), "milestones": st.sampled_from([(), (0.25, 0.5), (1, 30, 31)])}
+    ),
+)
 OPTIMIZERS = st.builds(
-    OptimConf,
-    name=st.sampled_from(["sgd", "adam", "adamw"]),
+    lambda kind, schedule, **more: OptimConf(**kind, **schedule, **more),
+    kind=KINDS,
+    schedule=SCHEDULES,
     lr=st.floats(1e-12, 10),
-    momentum=FLOATS,
     weight_decay=FLOATS,
-    schedule=st.sampled_from(["cosine", "constant"]),
+    options=st.dictionaries(TEXT, PLAIN, max_size=3),
     warmup_epochs=st.integers(0, 5),
 )
 COUNTS = st.integers(1, 10**6)
@@ -62,7 +78,17 @@ SEARCHES = st.builds(
     augment_val_batches=st.booleans(),
     max_steps_per_epoch=st.none() | COUNTS,
 )
-RETRAININGS = st.builds(RetrainConf, epochs=EPOCHS, optimizer=OPTIMIZERS, drop_path=FLOATS, channels=COUNTS)
+RETRAININGS = st.builds(
+    RetrainConf,
+    epochs=EPOCHS,
+    optimizer=OPTIMIZERS,
+    drop_path=FLOATS,
+    channels=COUNTS,
+    ema=FLOATS,
+    mixup=FLOATS,
+    cutmix=FLOATS,
+    stems=st.sampled_from(["space", "imagenet"]),
+)
 SOURCES = st.sampled_from(["digits", "my set.zip", "123", "1e3", "true", "ümlaut/ ö", "a: b", "#x", "-", "[1]", "null"])
 RUNS = st.builds(
     RunConf,
@@ -85,8 +111,11 @@ def test_yaml_round_trip(conf: RunConf) -> None:
 
 @pytest.mark.parametrize("value", ["3", "1e3", "1e-3", "+1E5", "null", "true", "[1]", "a: b", "~", "", "2020-01-01"])
 def test_text_in_options_stays_text(value: str) -> None:
-    conf = RunConf(space=ComponentConf(options={"o": value, "list": [value]}))
-    assert from_yaml(to_yaml(conf)).space.options == {"o": value, "list": [value]}
+    options = {"o": value, "list": [value]}
+    optimizer = OptimConf(name="a.B", options=options)
+    conf = RunConf(space=ComponentConf(options=options), retrain=RetrainConf(optimizer=optimizer))
+    assert from_yaml(to_yaml(conf)).space.options == options
+    assert from_yaml(to_yaml(conf)).retrain.optimizer.options == options
 
 
 def test_tuples_in_options_become_lists() -> None:
@@ -158,6 +187,63 @@ def test_darts_on_cifar10_is_the_published_recipe() -> None:
     assert conf.seed == 2
 
 
+def test_xnas_evaluates_by_its_own_recipe() -> None:
+    conf, plain = load_preset("xnas-cifar10-eval"), load_preset("xnas-cifar10")
+    retrain = conf.retrain
+    assert (retrain.epochs, retrain.batch_size, retrain.channels, retrain.cells) == (1500, 96, 36, 20)
+    assert (retrain.policy, retrain.cutout, retrain.label_smoothing) == ("autoaugment", 16, 0.1)
+    assert (retrain.drop_path, retrain.aux_weight, retrain.grad_clip) == (0.2, 0.4, 5.0)
+    assert retrain.optimizer == OptimConf(lr=0.025, momentum=0.9, weight_decay=3e-4, nesterov=True)
+    assert plain.retrain == load_preset("darts-cifar10").retrain
+    assert plain.search == conf.search
+
+
+def test_darts_on_imagenet_is_the_published_evaluation() -> None:
+    """Numbers, section 5.3; contracts, section 19.2."""
+    conf = load_preset("darts-imagenet")
+    retrain = conf.retrain
+    assert conf.data.source == "imagenet"
+    assert (retrain.epochs, retrain.batch_size, retrain.channels, retrain.cells) == (250, 128, 48, 14)
+    assert (retrain.label_smoothing, retrain.aux_weight, retrain.drop_path) == (0.1, 0.4, 0.0)
+    assert (retrain.grad_clip, retrain.cutout, retrain.policy) == (5.0, 0, "none")
+    published = OptimConf(name="sgd", lr=0.1, momentum=0.9, weight_decay=3e-5, schedule="exponential", factor=0.97)
+    assert retrain.optimizer == published
+    # found on CIFAR-10, grown for ImageNet
+    space = DartsSpace(3, 224, 1000, channels=16, cells=8)
+    desc = space.grow(space.from_genotype(DARTS_V2), **retrain.network())
+    assert [stem.name for stem in desc.model_stems] == ["stem_conv3x3_s4", "stem_conv3x3_s4s2"]
+    assert [stem.conv.ch_out for stem in desc.model_stems] == [48, 48]
+    assert desc.cell_descs[-1].out_shape == (4 * 4 * 48, 7, 7)
+    (tower,) = (tower for tower in desc.aux_tower_descs if tower is not None)
+    assert (tower.stride, tower.second_norm) == (2, False)
+    with torch.device("meta"):
+        model = Model(desc, affine=True)
+    params = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("aux_towers."))
+    assert round(params / 1e6, 1) == 4.7
+    assert isinstance(model.aux_towers["9"].get_submodule("features.4"), torch.nn.Identity)
+
+
+def test_fast_recipe_is_a_modern_one_in_a_fifth_of_the_epochs() -> None:
+    conf, published = load_preset("fast-cifar10"), load_preset("darts-cifar10")
+    retrain = conf.retrain
+    assert retrain.epochs * 5 == published.retrain.epochs
+    assert (retrain.channels, retrain.cells) == (published.retrain.channels, published.retrain.cells)
+    assert retrain.optimizer.schedule == "onecycle"
+    assert retrain.precision == "bfloat16"
+    assert min(retrain.ema, retrain.mixup, retrain.cutmix, retrain.label_smoothing) > 0
+    assert retrain.policy in ("randaugment", "trivialaugment")
+    assert retrain.batch_size > published.retrain.batch_size
+    assert conf.search == published.search
+
+
+def test_a_schedule_of_ones_own_does_not_meet_the_end_of_the_default_one() -> None:
+    assert from_yaml("search: {optimizer: {lr: 0.1}}").search.optimizer == OptimConf(lr=0.1, lr_min=0.001)
+    conf = from_yaml("search: {optimizer: {schedule: constant}}").search.optimizer
+    assert conf == OptimConf(schedule="constant", lr_min=0.0)
+    with pytest.raises(ValueError, match=r"lr_min=0.002 would have no effect with schedule='constant'"):
+        from_yaml("search: {optimizer: {schedule: constant, lr_min: 0.002}}")
+
+
 # --------------------------------------------------------------------------------------------------------- wrong files
 
 
@@ -208,6 +294,8 @@ def test_no_part_of_a_file_names_another_file(tmp_path: Path) -> None:
         "!!python/object/apply:os.mkdir [{path}]",
         "seed: !!python/object/apply:os.mkdir [{path}]",
         "space: {{options: {{o: !!python/object/apply:os.mkdir [{path}]}}}}",
+        "retrain: {{optimizer: {{options: {{o: {{class_path: os.mkdir, init_args: {{path: {path}}}}}}}}}}}",
+        "retrain: {{optimizer: {{class_path: os.mkdir, init_args: {{path: {path}}}}}}}",
         "space: {{options: {{o: {{class_path: os.mkdir, init_args: {{path: {path}}}}}}}}}",
         "strategy: {{options: {{class_path: os.mkdir, init_args: {{path: {path}}}}}}}",
         "data: {{class_path: os.mkdir, init_args: {{path: {path}}}}}",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradnas.costs import measure_latency
+from gradnas.costs import measure_latency, measure_throughput
 
 
 class Slow(nn.Module):
@@ -82,3 +82,49 @@ def test_network_without_weights_is_measured_as_well() -> None:
 def test_batch_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one image, got batch=0"):
         measure_latency(nn.Conv2d(2, 2, 1), (2, 3, 3), batch=0)
+
+
+class Steady(Slow):
+    """Takes so long for a pass, and so long more for each image."""
+
+    def __init__(self, clock: "Clock", pass_s: float, image_s: float) -> None:
+        super().__init__(clock, forever(0.0))
+        self.pass_s, self.image_s = pass_s, image_s
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.clock.now += self.pass_s + self.image_s * len(x)
+        return super().forward(x)
+
+
+def test_throughput_is_that_of_full_batches(clock: Clock) -> None:
+    found = measure_throughput(Steady(clock, 0.001, 0.0001), (2, 3, 3), time_s=0.4)
+    assert found.batch == 64
+    assert found.images_per_second == pytest.approx(64 / (0.001 + 64 * 0.0001))
+    assert found.runs == 50
+    assert (found.device, found.threads) == ("cpu", torch.get_num_threads())
+
+
+def test_throughput_of_a_batch_that_one_asks_for(clock: Clock) -> None:
+    model = Steady(clock, 0.001, 0.0001)
+    assert measure_throughput(model, (2, 3, 3), batch=50).batch == 50
+    assert {len(shape) for shape, *_ in model.seen} == {4}
+    assert sorted({shape[0] for shape, *_ in model.seen}) == [1, 4, 16, 50]
+
+
+@pytest.mark.parametrize(("image_s", "batch"), [(0.003, 64), (0.01, 16), (0.04, 4), (0.06, 1), (5.0, 1)])
+def test_a_slow_network_gets_a_smaller_batch_and_not_much_more_time(clock: Clock, image_s: float, batch: int) -> None:
+    before = clock.now
+    found = measure_throughput(Steady(clock, 0.0, image_s), (2, 3, 3), time_s=0.4)
+    assert found.batch == batch
+    assert found.images_per_second == pytest.approx(1 / image_s)
+    assert clock.now - before <= max(5 * image_s, 3 * 0.4) + 1e-9
+
+
+def test_throughput_leaves_the_network_as_it_was_and_needs_an_image(clock: Clock) -> None:
+    model = Steady(clock, 0.001, 0.0001).train()
+    model.norm.eval()  # frozen
+    measure_throughput(model, (2, 3, 3))
+    assert (model.training, model.norm.training) == (True, False)
+    assert {(training, inference) for _, _, training, inference in model.seen} == {(False, True)}
+    with pytest.raises(ValueError, match="at least one image, got batch=0"):
+        measure_throughput(model, (2, 3, 3), batch=0)

@@ -33,6 +33,13 @@ def test_front_is_what_nothing_beats(points: Points) -> None:
     assert list(front) == sorted(front, key=lambda k: (points[k][0], k))
 
 
+@given(st.lists(st.tuples(coordinate, coordinate), max_size=12))
+def test_without_duplicates_the_first_of_equal_points_stands_for_all(points: Points) -> None:
+    front = pareto_front(points)
+    first = [k for k in front if not any(points[j] == points[k] for j in front if j < k)]
+    assert list(pareto_front(points, duplicates=False)) == first
+
+
 @given(st.lists(st.tuples(few, few), max_size=8), st.randoms())
 def test_order_of_the_points_does_not_matter(points: Points, chance: object) -> None:
     shuffled = list(points)
@@ -43,7 +50,9 @@ def test_order_of_the_points_does_not_matter(points: Points, chance: object) -> 
 
 
 def test_by_hand() -> None:
-    assert pareto_front([(3, 90), (1, 80), (2, 80), (2, 85), (4, 89), (1, 80)]) == (1, 5, 3, 0)
+    points: Points = [(3, 90), (1, 80), (2, 80), (2, 85), (4, 89), (1, 80)]
+    assert pareto_front(points) == (1, 5, 3, 0)
+    assert pareto_front(points, duplicates=False) == (1, 3, 0)
 
 
 @pytest.mark.parametrize("points", [[], [(None, 1.0)], [(math.nan, 1.0), (1.0, math.inf)]])

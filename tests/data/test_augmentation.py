@@ -104,12 +104,31 @@ def test_nothing_on_returns_the_input() -> None:
         ({"crop_padding": True}, TypeError, "crop_padding .* must be an int"),
         ({"flip": 1}, TypeError, "flip must be True or False, got 1"),
         ({"policy": "auto-augment"}, ValueError, "unknown policy 'auto-augment'. Did you mean 'autoaugment'"),
+        ({"resized_crop": "0.1"}, TypeError, "resized_crop is a share .* must be a number, got '0.1'"),
+        ({"resized_crop": True}, TypeError, "resized_crop is a share .* must be a number, got True"),
+        ({"resized_crop": -0.1}, ValueError, r"resized_crop is a share .* 0 \(off\) to 1, got -0.1"),
+        ({"resized_crop": 1.1}, ValueError, r"resized_crop is a share .* 0 \(off\) to 1, got 1.1"),
+        ({"resized_crop": float("nan")}, ValueError, "resized_crop is a share .* got nan"),
+        ({"resized_crop": 0.5, "crop_padding": 4}, ValueError, "crop_padding=4 and resized_crop=0.5 both cut a window"),
         ({"policy": None}, ValueError, "unknown policy None. .*Known: none, autoaugment"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Augmentation(**settings)
+
+
+def test_a_crop_that_is_set_replaces_the_other() -> None:
+    padded, resized = Augmentation(crop_padding=4, flip=True), Augmentation(resized_crop=0.1, cutout=3)
+    assert padded.changed() == padded
+    assert padded.changed(resized_crop=0.5) == Augmentation(resized_crop=0.5, flip=True)
+    assert padded.changed(resized_crop=0.0) == padded
+    assert padded.changed(crop_padding=0, flip=False) == Augmentation()
+    assert resized.changed(crop_padding=2) == Augmentation(crop_padding=2, cutout=3)
+    assert resized.changed(crop_padding=0) == resized
+    assert resized.changed(resized_crop=0.0, flip=True) == Augmentation(cutout=3, flip=True)
+    with pytest.raises(ValueError, match="both cut a window"):
+        padded.changed(crop_padding=4, resized_crop=0.5)
 
 
 def test_a_hole_larger_than_the_image_is_refused() -> None:

@@ -8,6 +8,7 @@ import torch
 from gradnas.data import Augmentation, BatchLoader, BatchPlan, EndlessBatches, ImageSet, Normalization
 from gradnas.data.augmentation import crop_and_flip, cut_hole
 from gradnas.data.auto_augment import auto_augment
+from gradnas.data.resized_crop import RandomWindows, resize_windows
 from gradnas.foundation.seeds import generator
 
 UNIT = Normalization(mean=(0.0,), std=(1.0,))
@@ -67,6 +68,24 @@ def test_policy_comes_between_flip_and_normalization_and_has_numbers_of_its_own(
     without, _ = loader(data, augmentation=ALL, seed=5).batch(3, 1)
     assert torch.equal(x == 0, without == 0)  # the holes are where they are without the policy
     assert not torch.equal(x, without)
+
+
+def test_random_windows_come_first_and_have_numbers_of_their_own(make_set) -> None:
+    data = make_set(n=12, height=6, width=5)
+    windowed = Augmentation(resized_crop=0.3, flip=True, cutout=3)
+    x, y = loader(data, augmentation=windowed, seed=5).batch(3, 1)
+    positions = torch.randperm(12, generator=generator(5, "train.order", 3))[4:8]
+    windows = RandomWindows.draw(4, 0.3, generator(5, "train.windows", 3, 1)).in_image(6, 5)
+    numbers = generator(5, "train.augment", 3, 1)
+    cut = resize_windows(data.images[positions].permute(0, 2, 3, 1).contiguous(), windows)
+    expected = crop_and_flip(cut, windowed, numbers).double() / 255
+    expected = (expected - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.2, 0.3, 0.4])
+    expected = cut_hole(expected.contiguous(), 3, numbers).permute(0, 3, 1, 2)
+    torch.testing.assert_close(x.double(), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(y, data.labels[positions])
+    again, same = loader(data, augmentation=windowed, seed=5), loader(data, augmentation=windowed, seed=5)
+    assert torch.equal(again.batch(3, 1)[0], x)
+    assert not torch.equal(again.batch(3, 2)[0], same.batch(4, 2)[0])
 
 
 def test_policy_leaves_the_kept_images_alone(make_set) -> None:
@@ -206,6 +225,17 @@ def test_policy_is_refused_for_other_images(make_set, channels: int, dtype: str)
     normalization = Normalization(mean=(0.0,) * channels, std=(1.0,) * channels)
     with pytest.raises(ValueError, match=rf"RGB images.* got {channels} of torch.{dtype}.*policy='none'"):
         loader(make_set(channels=channels, dtype=dtype), normalization=normalization, augmentation=WITH_POLICY)
+
+
+def test_the_fingerprint_is_that_of_every_pixel_and_label_in_order(make_set) -> None:
+    data = make_set(n=12)
+    fingerprint = loader(data).fingerprint
+    assert fingerprint == loader(make_set(n=12), seed=3, batch_size=2).fingerprint
+    pixel, label = data.images.clone(), data.labels.clone()
+    pixel[7, 2, 1, 3] += 1
+    label[7] = (label[7] + 1) % 3
+    others = (replace(data, images=pixel), replace(data, labels=label), data.subset(torch.arange(12).flip(0)))
+    assert len({fingerprint, *(loader(other).fingerprint for other in others)}) == 4
 
 
 @pytest.mark.parametrize(("epoch", "index"), [(0, 3), (0, -1), (-1, 0)])

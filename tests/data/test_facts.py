@@ -3,9 +3,18 @@
 import pytest
 import torch
 
-from gradnas.data import DataFacts, DataSource, ImageSet, Normalization, dataset_names, load_data, published_facts
+from gradnas.data import (
+    DataFacts,
+    DataSource,
+    ImageSet,
+    LoadOptions,
+    Normalization,
+    dataset_names,
+    load_data,
+    published_facts,
+)
+from gradnas.data.named_sets import NAMED_SETS
 from gradnas.data.source import default_augmentation
-from gradnas.data.torchvision_sets import RECIPES
 
 
 def test_what_is_published_of_digits_is_what_they_are() -> None:
@@ -23,16 +32,35 @@ def test_every_named_set_has_facts() -> None:
         assert facts.n_test is not None
 
 
-def test_sets_of_one_size_know_it_and_photographs_must_be_told() -> None:
-    for name, recipe in RECIPES.items():
-        if recipe.layout is None:
-            with pytest.raises(ValueError, match=f"{name!r} holds photographs of different sizes. Set data.image_size"):
-                published_facts(name)
-        else:
-            facts = published_facts(name)
-            assert facts is not None
-            assert facts.shape[0] == (1 if recipe.layout == "NHW" else 3)
-            assert facts.shape[1] == facts.shape[2]
+def test_sets_of_one_size_know_it_and_photographs_have_one_to_be_brought_to() -> None:
+    for name, known in NAMED_SETS.items():
+        facts = published_facts(name)
+        assert facts is not None
+        assert facts.shape == (1 if known.layout == "NHW" else 3, *2 * (known.side or known.image_size,))
+    assert published_facts("imagenet").shape == (3, 224, 224)
+    assert published_facts("gtsrb").shape == (3, 48, 48)
+    assert published_facts("mnist", options=LoadOptions(channels=3)).shape == (3, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "options", "streamed"),
+    [
+        ("imagenet", None, {}, True),
+        ("food101", None, {}, True),
+        ("food101", 64, {}, False),
+        ("food101", None, {"stream": "never"}, False),
+        ("flowers102", 32, {"stream": "always"}, True),
+        ("flowers102", 32, {"max_bytes": 7_169 * 3 * 32 * 32 - 1}, True),
+        ("flowers102", 32, {"max_bytes": 7_169 * 3 * 32 * 32}, False),
+        ("flowers102", 32, {"max_bytes": 7_169 * 3 * 32 * 32 - 1, "channels": 1}, False),
+        ("cifar10", None, {"max_bytes": 1}, False),
+    ],
+)
+def test_what_would_be_streamed(name: str, image_size: int | None, options: dict, streamed: bool) -> None:
+    facts = published_facts(name, image_size, LoadOptions(**options))
+    assert facts.streamed is streamed
+    side = facts.shape[1]
+    assert facts.bytes_of(2) == 2 * ((0 if streamed else facts.shape[0] * side * side) + 8)
 
 
 def test_cifar10_is_known_without_being_here() -> None:

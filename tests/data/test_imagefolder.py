@@ -30,6 +30,8 @@ SMALL = {
     "train/cat/deep/a.ppm": color(),
     "test/cat/x.png": color(),
 }
+# Most of the sets here have test images of one class only; the warning has a test of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*there are no test images of . of . classes:UserWarning")
 
 
 @pytest.fixture(params=["folder", "zip", "zip with a folder around"])
@@ -64,6 +66,32 @@ def test_without_test_images_and_with_files_passed_over(load, write_images) -> N
     source = load(folder)
     assert source.test is None
     assert len(source.train) == 4
+
+
+def test_val_takes_the_place_of_a_missing_test(load, write_images) -> None:
+    images = {name.replace("test/", "val/"): image for name, image in SMALL.items()}
+    source = load(write_images(images))
+    np.testing.assert_array_equal(source.test.images[0].permute(1, 2, 0).numpy(), SMALL["test/cat/x.png"])
+    source = load(write_images(images | {"test/dog/1.png": SMALL["train/dog/2.png"]}))
+    assert source.test.labels.tolist() == [1]
+    with pytest.raises(ValueError, match="test has the class 'wolf', which train lacks"):
+        load(write_images(images | {"val/wolf/1.png": color()}, "other"))
+
+
+@pytest.mark.filterwarnings("error:.*there are no test images:UserWarning")
+def test_classes_missing_in_the_test_images_are_warned_of(load, write_images) -> None:
+    complete = SMALL | {"test/dog/y.png": color()}
+    assert len(load(write_images(complete, "complete")).test) == 2
+    without = {name: image for name, image in SMALL.items() if name.startswith("train")}
+    assert load(write_images(without, "without")).test is None
+    many = {f"train/{i:02}/1.png": color() for i in range(14)} | {"test/05/1.png": color()}
+    for images, message in (
+        (SMALL, r"there are no test images of 1 of 2 classes \(dog\): nothing will be known of the accuracy on these"),
+        (many, r"no test images of 13 of 14 classes \(00, 01, 02, 03, 04, 06, 07, 08, 09, 10, …\)"),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            source = load(write_images(images, f"set{len(images)}"))
+        assert source.test.n_classes == source.train.n_classes
 
 
 def test_many_files_keep_their_order(load, write_images) -> None:
@@ -132,7 +160,7 @@ def test_decompression_bombs_are_refused(load, write_images, monkeypatch, limit:
 
 def test_large_files_are_refused(load, write_images, monkeypatch) -> None:
     folder = write_images(SMALL)
-    monkeypatch.setattr("gradnas.data.imagefolder._LARGEST_FILE_BYTES", 60)
+    monkeypatch.setattr("gradnas.data.image_listing._LARGEST_FILE_BYTES", 60)
     with pytest.raises(ValueError, match=r"\.(png|bmp|ppm).* bytes, at most 60"):
         load(folder)
 
@@ -171,7 +199,7 @@ def test_an_empty_class_folder_is_refused(load, write_images) -> None:
 
 def test_a_declared_total_beyond_the_limit_is_refused_before_reading(write_images, zip_folder) -> None:
     path = zip_folder(write_images(SMALL))
-    with pytest.raises(ValueError, match=r"the files in set\.zip: .* bytes needed in memory, 100 allowed"):
+    with pytest.raises(ValueError, match=r"the files in .*set\.zip: .* bytes needed in memory, 100 allowed"):
         load_data(path, max_bytes=100)
 
 

@@ -320,7 +320,7 @@ def test_home_is_found(nets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("model", [None, torch.nn.ReLU()])
 def test_what_is_no_model_is_refused(model: Any, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"export takes a gradnas\.supergraph\.Model, got (NoneType|ReLU)"):
+    with pytest.raises(TypeError, match=r"export takes a gradnas\.supergraph\.Model, or .*, got (NoneType|ReLU)"):
         export(model, "source", tmp_path)
 
 

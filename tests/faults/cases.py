@@ -13,6 +13,10 @@ SEARCH = [
     *("--search.epochs", "3", "--search.batch_size", "96", "--search.checkpoint_every_seconds", str(INTERVAL_S)),
     *("--search.log_every_steps", "3", "--search.stabilize.warmup_epochs", "1"),
 ]
+GRID = [
+    *("--search.epochs", "1", "--search.stabilize.warmup_epochs", "0"),
+    *("--grid.max_cells", "4", "--grid.epochs", "1"),
+]
 RETRAIN = [
     *("--epochs", "3", "--channels", "2", "--cells", "3", "--batch_size", "96", "--log_every_steps", "5"),
     *("--checkpoint_every_seconds", str(INTERVAL_S), "--cutout", "2"),
@@ -45,6 +49,11 @@ RECIPES: dict[str, list[str]] = {
 def search(strategy: str) -> list[str]:
     """The command that searches, without ``--out``."""
     return [*SEARCH, *STRATEGIES[strategy]]
+
+
+def grid() -> list[str]:
+    """The command that searches two sizes, one epoch each, without ``--out``."""
+    return [*search("darts, order 1"), *GRID]
 
 
 def retrain(searched: str, recipe: str) -> list[str]:

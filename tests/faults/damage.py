@@ -42,7 +42,7 @@ from gradnas.training import EpochRecord, Silence
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "damage.json"
 KINDS = ("cut", "flip")
-MEASURED = ("seconds", "latency", "checksum")
+MEASURED = ("seconds", "latency", "throughput", "checksum")
 _SILENT = "another result in silence"
 PHASES = ("search", "retrain", "baseline_search_0", "baseline_retrain")
 

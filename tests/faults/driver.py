@@ -72,7 +72,7 @@ def wrap(teller: Teller) -> None:
         teller.tell("step", phase=trainer.phase, step=trainer.global_step)
 
     Trainer.post_step = told  # type: ignore[method-assign]
-    Tester.predict = teller.around(Tester.predict, "test")  # type: ignore[method-assign]
+    Tester.report = teller.around(Tester.report, "test")  # type: ignore[method-assign]
     CheckPoint.commit = teller.around(CheckPoint.commit, "commit", "committed")  # type: ignore[method-assign]
     RunFolder.append = teller.around(RunFolder.append, "line", "lined", named=1)  # type: ignore[method-assign]
     os.fsync = teller.around(os.fsync, "fsync")

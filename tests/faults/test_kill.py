@@ -59,3 +59,21 @@ def test_killed_retraining_ends_as_if_nothing_had_happened(
     assert whole.code == 0, whole.err
     for folder in kill_and_resume(harness, cases, command, harness.Timeline(whole), tmp_path, seed=2):
         assert final_state.differences(tmp_path / "whole", folder) == []
+
+
+@pytest.mark.slow
+def test_killed_grid_ends_with_the_same_table(harness: Any, cases: Any, final_state: Any, tmp_path: Path) -> None:
+    """Killed in the second search, behind a step that is not saved, and resumed."""
+    expected, folder = tmp_path / "whole", tmp_path / "run"
+    whole = harness.run_process([*cases.grid(), "--out", str(expected)])
+    assert whole.code == 0, whole.err
+    phase = "search_r1_c4_n2"
+    number = 1 + [event.get("phase") for event in whole.events if event["event"] == "step"].index(phase) + 1
+    killed = harness.run_process([*cases.grid(), "--out", str(folder)], harness.Kill(event="step", number=number))
+    assert killed.code == -9
+    assert (folder / "grid.tsv").read_text(encoding="utf-8").count("\n") == 2
+    resumed = harness.run_process(["resume", str(folder)])
+    assert resumed.code == 0, resumed.err
+    again = {event["phase"] for event in resumed.events if event["event"] == "step"}
+    assert again == {phase, f"{phase}_train"}
+    assert final_state.differences(expected, folder) == []

@@ -18,7 +18,7 @@ def test_cifar_tower_has_the_published_number_of_parameters() -> None:
 
 
 def test_tower_without_second_norm_has_1536_parameters_less() -> None:
-    tower = AuxTower(AuxTowerDesc(576, 10, 3), second_norm=False)
+    tower = AuxTower(AuxTowerDesc(576, 10, 3, second_norm=False))
     assert sum(p.numel() for p in tower.parameters()) == 476_426 - 2 * 768
 
 

@@ -106,7 +106,8 @@ def without_seconds() -> Callable[[Any], Any]:
 
     def strip(value: Any) -> Any:
         if isinstance(value, dict):
-            return {k: strip(v) for k, v in value.items() if not k.endswith("seconds") and k != "latency"}
+            measured = ("seconds", "latency", "throughput")
+            return {k: strip(v) for k, v in value.items() if not k.endswith(measured)}
         return [strip(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     return strip

@@ -19,7 +19,7 @@ from gradnas.pipeline import ArchTrainer
 from gradnas.pipeline.search_plan import check_graph
 from gradnas.strategies import Batch, Darts, MetaOptimizer
 from gradnas.supergraph import Model
-from gradnas.training import CheckPoint, OptimConf, ScoreSums, create_checkpoint
+from gradnas.training import CheckPoint, OptimConf, ScoreSums, TrainConf, create_checkpoint
 
 
 class Nothing(MetaOptimizer):
@@ -164,6 +164,12 @@ def test_bilevel_strategy_without_validation_is_refused(tools: Any) -> None:
     trainer = ArchTrainer(tools.search_conf(val_ratio=0.0), supergraph(tools), strategy=Darts())
     with pytest.raises(ValueError, match=r"Darts learns the architecture on held-out data.*Set val_ratio above 0"):
         trainer.fit(data(tools, val_ratio=0.0))
+
+
+@pytest.mark.parametrize("name", ["ema", "mixup", "cutmix"])
+def test_what_belongs_to_trainings_after_a_search_is_refused(tools: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a setting of trainings after a search"):
+        ArchTrainer(TrainConf(epochs=1, **{name: 0.5}), supergraph(tools))
 
 
 def test_single_level_strategy_needs_no_validation(tools: Any) -> None:

@@ -16,6 +16,7 @@ from gradnas.pipeline.random_searcher import random_member
 from gradnas.pipeline.weights import save_weights
 from gradnas.spaces import DartsSpace
 from gradnas.supergraph import Model
+from gradnas.training import CheckPoint
 
 
 def with_found(tools: Any, name: str = "run") -> RunFolder:
@@ -79,6 +80,31 @@ def test_result_holds_metrics_network_and_confusion(tools: Any) -> None:
     assert int(result.confusion.sum()) == 20
     hits = 100 * float(result.confusion.diagonal().sum()) / 20
     assert result.train_metrics.test.top1 == pytest.approx(hits)
+
+
+def test_report_of_the_test_is_given_again_by_a_finished_run(tools: Any) -> None:
+    folder = with_found(tools)
+    first = evaluate(tools, folder, ema=0.9)
+    assert first.test_report is not None
+    assert first.test_report.score == first.train_metrics.test
+    again = evaluate(tools, folder, resume=True, ema=0.9)
+    assert again.test_report == first.test_report
+    ours, theirs = first.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_average_of_the_weights_is_saved(tools: Any) -> None:
+    with_average, without = with_found(tools), with_found(tools, "without")
+    result, plain = evaluate(tools, with_average, ema=0.9), evaluate(tools, without)
+    saved = Model(ModelDesc.load(with_average / "full_arch.json"), droppath=True, affine=True)
+    load_weights(saved, with_average / "weights.safetensors")
+    found = CheckPoint(with_average.checkpoint("retrain"))
+    found.load_existing()
+    same = [torch.equal(value, result.model.state_dict()[name]) for name, value in saved.state_dict().items()]
+    raw = [torch.equal(value, plain.model.state_dict()[name]) for name, value in found["model"].items()]
+    assert all(same)
+    assert all(raw), "the checkpoint has the weights that go on learning"
+    assert not all(torch.equal(value, result.model.state_dict()[name]) for name, value in found["model"].items())
 
 
 def test_test_set_is_read_once_and_after_everything_else(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:

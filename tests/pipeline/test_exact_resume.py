@@ -17,11 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from gradnas.arch import OpDesc
-from gradnas.config import RetrainConf, RunConf, SearchConf
+from gradnas.config import GridConf, ModelConf, RetrainConf, RunConf, SearchConf
 from gradnas.data import Augmentation, DataSource, ImageSet, Normalization
-from gradnas.finalizers import Finalizers
+from gradnas.finalizers import Finalizers, RandomFinalizers
+from gradnas.models import PyramidNet, ShakeResNet, ZooModel
 from gradnas.ops import Op
-from gradnas.pipeline import ArchTrainer, Evaluater, RandomSearcher, RunContext, RunFolder, Searcher
+from gradnas.pipeline import (
+    ArchTrainer,
+    Evaluater,
+    ManualExperiment,
+    RandomSearcher,
+    RunContext,
+    RunFolder,
+    SearchCombinations,
+    Searcher,
+)
 from gradnas.pipeline.random_searcher import random_member
 from gradnas.spaces import DartsSpace
 from gradnas.strategies import (
@@ -193,6 +203,30 @@ def test_search_continues_bit_for_bit_wherever_it_was_stopped(
     assert len(run.stops) > steps, "a checkpoint after every step was asked for"
 
 
+GRIDS: dict[str, Callable[[], Strategy]] = {
+    "xnas": lambda: Xnas(wipe_out=True),
+    "random": lambda: RandomSearch(samples=2, epochs=1),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_grid_continues_bit_for_bit_wherever_it_was_stopped(
+    interrupted: Callable[..., Interrupted], small: DartsSpace, name: str
+) -> None:
+    """Also the table: what is measured of a combination is what it took in all, so only that it differs is excused."""
+    strategy = GRIDS[name]()
+
+    def run(context: RunContext, saving: dict[str, Any]) -> object:
+        conf = search_conf(epochs=1, max_steps_per_epoch=2, **saving)
+        learns = not isinstance(strategy, RandomSearch)
+        grid = SearchCombinations(context, strategy, GridConf(max_cells=4, epochs=1))
+        return grid.search(conf, small, ArchTrainer if learns else None, Finalizers() if learns else RandomFinalizers())
+
+    made = interrupted(run)
+    assert made.differences() == {}
+    assert len(made.stops) > 2 * (2 + 2)
+
+
 class Noisy(Op):
     """A convolution behind dropout, which draws from the global generator; (B, C, H, W) -> (B, D, H / S, W / S)."""
 
@@ -235,6 +269,17 @@ RETRAININGS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": OptimConf(name="adam", lr=0.01), "label_smoothing": 0.1, "val_ratio": 0.2},
     "adamw, chunks": {"optimizer": OptimConf(name="adamw", lr=0.01), "batch_chunks": 2},
     "bfloat16": {"precision": "bfloat16", "optimizer": OptimConf(schedule="constant")},
+    "one cycle, average": {
+        "optimizer": OptimConf(lr=0.1, schedule="onecycle"),
+        "ema": 0.9,
+        "mixup": 0.4,
+        "cutmix": 1.0,
+    },
+    "steps of another optimizer": {
+        "optimizer": OptimConf(
+            name="torch.optim.RMSprop", options={"momentum": 0.9}, lr=0.01, schedule="multistep", milestones=(1,)
+        )
+    },
     "drop path, tower, policy": {"drop_path": 0.4, "aux_weight": 0.4, "policy": "autoaugment"},
 }
 
@@ -274,5 +319,34 @@ def test_retraining_continues_bit_for_bit_wherever_it_was_stopped(
         return Evaluater(context).evaluate(replace(default, **settings), space)
 
     made = interrupted(run, source=coloured, setup=find)
+    assert made.differences() == {}
+    assert len(made.stops) > 6
+
+
+GIVEN: dict[str, tuple[ModelConf, dict[str, Any]]] = {
+    "shake-shake": (ModelConf(name="shakeshake8"), {"batch_chunks": 2}),
+    "shake-drop": (ModelConf(name="pyramidnet8", options={"shake_drop": True}), {"precision": "bfloat16"}),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_given_network_that_draws_in_both_passes_continues_bit_for_bit(
+    interrupted: Callable[..., Interrupted], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def small_shaken(in_channels: int, n_classes: int) -> nn.Module:
+        return ShakeResNet(8, 4, n_classes, in_channels=in_channels)
+
+    def small_dropped(in_channels: int, n_classes: int, shake_drop: bool) -> nn.Module:
+        return PyramidNet(8, 4, n_classes, in_channels=in_channels, shake_drop=shake_drop)
+
+    small = {"shakeshake8": ZooModel(small_shaken, "Small."), "pyramidnet8": ZooModel(small_dropped, "Small.")}
+    monkeypatch.setattr("gradnas.config.models.MODELS", small)
+    model, settings = GIVEN[name]
+
+    def run(context: RunContext, saving: dict[str, Any]) -> object:
+        conf = RetrainConf(epochs=2, batch_size=8, max_steps_per_epoch=3, drop_path=0.0, **settings, **saving)
+        return ManualExperiment(conf=RunConf(model=model, retrain=conf), context=context).train()
+
+    made = interrupted(run)
     assert made.differences() == {}
     assert len(made.stops) > 6

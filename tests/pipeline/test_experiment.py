@@ -100,6 +100,13 @@ def test_summary_is_complete_and_stored(whole: Any) -> None:
     assert all(summary[key] is not None for key in keys)
     assert (summary["seed"], summary["n_train"], summary["n_test"]) == (0, 80, 20)
     assert summary["latency"].keys() == {"median_ms", "low_ms", "high_ms", "batch", "runs", "device", "threads"}
+    assert summary["throughput"].keys() == {"images_per_second", "batch", "runs", "device", "threads"}
+    assert sum(each["count"] for each in summary["test_calibration_bins"]) == 20
+    assert 0 <= summary["test_calibration_error"] <= 100
+    assert summary["test_top5_accuracy"] == 100.0  # of five classes
+    recognized = [row[k] / sum(row) for k, row in enumerate(summary["confusion"])]
+    assert summary["test_class_accuracies"] == pytest.approx([100 * share for share in recognized])
+    assert summary["class_balance"]["counts"] == dict.fromkeys("abcde", 16)
     assert (summary["pixels"], summary["normalization"].keys()) == ("float32", {"mean", "std"})
 
 
@@ -249,8 +256,8 @@ def test_a_summary_that_was_deleted_tells_the_architecture_again(tools: Any) -> 
     with pytest.warns(UserWarning, match=r"summary\.json says nothing of the search.*accuracy, seconds, epochs"):
         again = prepare(conf, tools.context(elsewhere, resume=True)).retrain_only()
     assert set(whole) - set(again) == {"search_seconds", "search_val_accuracy", "search_epochs"}
-    assert {key: again[key] for key in again if key != "latency"} == {
-        key: whole[key] for key in again if key != "latency"
+    assert {key: again[key] for key in again if key not in ("latency", "throughput")} == {
+        key: whole[key] for key in again if key not in ("latency", "throughput")
     }
     assert elsewhere.read_json("summary.json")["genotype"] == before["genotype"]
 

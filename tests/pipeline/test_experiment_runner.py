@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gradnas.arch import ModelDesc
-from gradnas.config import BaselineConf, ComponentConf, DataConf, RunConf, to_yaml
+from gradnas.config import BaselineConf, ComponentConf, DataConf, GridConf, RunConf, to_yaml
 from gradnas.finalizers import Finalizers, RandomFinalizers
 from gradnas.pipeline import ArchTrainer, ExperimentRunner, RunFolder
 from gradnas.report import compare
@@ -88,6 +88,30 @@ def test_one_after_the_other_is_like_both_at_once(tmp_path: Path, conf: RunConf)
     again, evaluated = runner(tmp_path, conf).run(search=False)
     assert again is None
     assert evaluated is not None
+
+
+def test_random_search_trains_its_members(tmp_path: Path, conf: RunConf) -> None:
+    random = ComponentConf(name="random", options={"samples": 2})
+    found, evaluated = runner(tmp_path, replace(conf, strategy=random)).run()
+    assert found is not None
+    assert evaluated is not None
+    folder = RunFolder(tmp_path / "runs" / "test_search")
+    assert {record["phase"] for record in folder.read_lines("metrics.jsonl")} == {"search_0", "search_1"}
+    assert ModelDesc.load(folder / "arch.json") == found.model_desc
+    summary = folder.read_json("summary.json")
+    assert (summary["search_epochs"], summary["search_seconds"] > 0) == (1, True)
+    assert "2 random architectures were trained" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_grid_of_sizes_is_searched_and_its_best_evaluated(tmp_path: Path, conf: RunConf) -> None:
+    found, evaluated = runner(tmp_path, replace(conf, grid=GridConf(max_nodes=3, epochs=1))).run()
+    assert found is not None
+    assert evaluated is not None
+    evaluation = RunFolder(tmp_path / "runs" / "test_eval")
+    assert len(evaluation.read_json("summary.json")["grid"]["rows"]) == 2
+    full = ModelDesc.load(evaluation / "full_arch.json").conf_model_desc
+    assert found.model_desc is not None
+    assert full.cell.n_nodes == found.model_desc.conf_model_desc.cell.n_nodes
 
 
 def test_neither_does_nothing(tmp_path: Path, conf: RunConf) -> None:

@@ -109,7 +109,6 @@ def test_nothing_is_written_or_downloaded(tmp_path: Path, monkeypatch: pytest.Mo
         ({"search": SearchConf(batch_size=800)}, "fewer samples than the batch: 718 training images"),
         ({"search": SearchConf(val_ratio=0.0)}, "learns the architecture on held-out data"),
         ({"data": DataConf(source=None)}, "data set object given in Python"),
-        ({"data": DataConf(source="dtd")}, "photographs of different sizes"),
         ({"device": "nowhere"}, "device 'nowhere' cannot be used here"),
     ],
 )

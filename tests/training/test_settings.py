@@ -10,7 +10,7 @@ from gradnas.training import OptimConf, TrainConf
 
 def test_defaults_are_those_of_darts_on_cifar() -> None:
     optimizer = OptimConf()
-    assert (optimizer.name, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ("sgd", 0.025, 0.9, 3e-4)
+    assert (optimizer.name, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ("sgd", 0.025, None, 3e-4)
     assert (optimizer.schedule, optimizer.lr_min, optimizer.nesterov) == ("cosine", 0.0, False)
     assert (TrainConf().grad_clip, TrainConf().epochs) == (5.0, 600)
 
@@ -26,6 +26,22 @@ def test_defaults_are_those_of_darts_on_cifar() -> None:
         ({"nesterov": True, "momentum": 0.0}, "nesterov=True needs"),
         ({"nesterov": True, "name": "adam"}, "nesterov=True needs"),
         ({"warmup_epochs": -1}, "warmup_epochs"),
+        ({"momentum": 0.9, "name": "adam"}, "momentum=0.9 is a setting of sgd, not of 'adam'"),
+        ({"momentum": 0.9, "name": "torch.optim.RMSprop"}, "goes into the options of the optimizer"),
+        ({"lr_min": 0.01, "schedule": "constant"}, "lr_min=0.01 would have no effect with schedule='constant'"),
+        ({"lr_min": 0.01, "schedule": "multistep"}, "lr_min=0.01 would have no effect with schedule='multistep'"),
+        ({"factor": 0.5}, "factor=0.5 would have no effect with schedule='cosine'.*set it to null"),
+        ({"factor": 0.5, "schedule": "onecycle"}, "a setting of exponential and multistep"),
+        ({"factor": 0.0, "schedule": "exponential"}, "factor must be above 0 and at most 1, got 0.0"),
+        ({"factor": 1.1, "schedule": "exponential"}, "factor must be above 0 and at most 1, got 1.1"),
+        ({"milestones": (0.5,)}, r"milestones=\(0.5,\) would have no effect with schedule='cosine'"),
+        ({"milestones": (0.5, 3), "schedule": "multistep"}, r"milestones must rise, .* got \[0.5, 3\]"),
+        ({"milestones": (0.5, 0.5), "schedule": "multistep"}, "milestones must rise"),
+        ({"milestones": (5, 3), "schedule": "multistep"}, "milestones must rise"),
+        ({"milestones": (2.5,), "schedule": "multistep"}, "milestones must rise"),
+        ({"milestones": (0.0, 0.5), "schedule": "multistep"}, "milestones must rise"),
+        ({"warmup_factor": 0.0, "warmup_epochs": 2}, "warmup_factor must be above 0 and at most 1, got 0.0"),
+        ({"warmup_factor": 0.5}, "warmup_factor=0.5 would have no effect without warmup_epochs"),
     ],
 )
 def test_optimizer_setting_outside_its_range_is_refused(settings: dict[str, Any], message: str) -> None:
@@ -47,6 +63,10 @@ def test_optimizer_setting_outside_its_range_is_refused(settings: dict[str, Any]
         ({"grad_clip": -1.0}, "grad_clip .* got -1.0"),
         ({"aux_weight": float("nan")}, "aux_weight .* got nan"),
         ({"l1_alphas": -0.1}, "l1_alphas .* got -0.1"),
+        ({"ema": 1.0}, "ema must be at least 0 and below 1, got 1.0"),
+        ({"ema": -0.1}, "ema must be at least 0 and below 1"),
+        ({"mixup": -0.1}, "mixup must be at least 0 and finite, got -0.1"),
+        ({"cutmix": float("inf")}, "cutmix must be at least 0 and finite, got inf"),
     ],
 )
 def test_training_setting_outside_its_range_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -47,7 +47,7 @@ def net() -> Net:
 
 
 def test_score_and_confusion_equal_a_loop_over_single_samples(net: Net) -> None:
-    score, confusion = tester.Tester(net).predict(loader())
+    report = tester.Tester(net).report(loader())
     expected, loss, hits = torch.zeros(3, 3, dtype=torch.int64), 0.0, 0
     net.eval()
     for x, y in loader(batch_size=1):
@@ -56,9 +56,73 @@ def test_score_and_confusion_equal_a_loop_over_single_samples(net: Net) -> None:
         expected[int(y), guess] += 1
         hits += guess == int(y)
         loss += math.log(sum(math.exp(v) for v in logits.tolist())) - logits[int(y)].item()
-    assert torch.equal(confusion, expected)
-    assert score.loss == pytest.approx(loss / 11, rel=1e-5)
-    assert score.top1 == pytest.approx(100 * hits / 11)
+    assert report.confusion == tuple(map(tuple, expected.tolist()))
+    assert report.score.loss == pytest.approx(loss / 11, rel=1e-5)
+    assert report.score.top1 == pytest.approx(100 * hits / 11)
+    assert report.score.top5 is None  # three classes
+    assert tester.Tester(net).test(loader()) == report.score
+
+
+class Fixed(nn.Module):
+    """Gives the pixels of an image as its logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+def logits_loader(n: int, n_classes: int, batch_size: int, spread: float) -> BatchLoader:
+    generator = torch.Generator().manual_seed(n)
+    data = ImageSet(
+        images=torch.randn(n, 1, 1, n_classes, generator=generator) * spread,
+        labels=torch.randint(n_classes, (n,), generator=generator),
+        classes=tuple(map(str, range(n_classes))),
+    )
+    same = Normalization(mean=(0.0,), std=(1.0,))
+    return BatchLoader(data, batch_size=batch_size, normalization=same, shuffle=False, seed=0, purpose="test")
+
+
+@pytest.mark.parametrize(("n", "n_classes", "spread"), [(200, 10, 3.0), (97, 2, 1.0), (50, 5, 30.0), (60, 20, 0.01)])
+def test_calibration_equals_a_loop_over_single_samples(n: int, n_classes: int, spread: float) -> None:
+    report = tester.Tester(Fixed()).report(logits_loader(n, n_classes, 32, spread))
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
+    for x, y in logits_loader(n, n_classes, 1, spread):
+        powers = [math.exp(value) for value in x.flatten().tolist()]
+        confidence = max(powers) / sum(powers)
+        place = next(m for m in range(1, 16) if confidence <= m / 15)
+        bins[place - 1].append((confidence, powers.index(max(powers)) == int(y)))
+    error = 0.0
+    for found, samples in zip(report.bins, bins, strict=True):
+        assert found.count == len(samples)
+        if not samples:
+            assert (found.confidence, found.accuracy) == (None, None)
+            continue
+        confidence = 100 * sum(c for c, _ in samples) / len(samples)
+        accuracy = 100 * sum(hit for _, hit in samples) / len(samples)
+        assert (found.confidence, found.accuracy) == pytest.approx((confidence, accuracy), rel=1e-6)
+        error += len(samples) / n * abs(accuracy - confidence)
+    assert report.calibration_error == pytest.approx(error, rel=1e-5)
+    assert report.n_samples == n
+    assert (report.score.top5 is None) is (n_classes < 5)
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
+    report = tester.Tester(Fixed()).report(logits_loader(10, 5, 4, 0.0))  # each class has 1/5, which is 3/15
+    assert [bin.count for bin in report.bins] == [0, 0, 10, *[0] * 12]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_network_that_is_always_sure_is_off_by_its_errors(sign: int) -> None:
+    class Sure(Fixed):
+        def forward(self, x: Tensor) -> Tensor:
+            return 1e4 * sign * nn.functional.one_hot(torch.zeros(len(x), dtype=torch.int64), 2).float()
+
+    report = tester.Tester(Sure()).report(logits_loader(40, 2, 16, 1.0))
+    assert [bin.count for bin in report.bins] == [0] * 14 + [40]
+    assert report.calibration_error == pytest.approx(100 - report.score.top1)
 
 
 def test_loss_has_no_label_smoothing_and_no_auxiliary_part(net: Net) -> None:
@@ -93,7 +157,7 @@ def test_no_gradients_are_recorded(net: Net) -> None:
 
 
 def test_limit_of_steps_is_kept(net: Net) -> None:
-    assert int(tester.Tester(net).predict(loader(), max_steps=2)[1].sum()) == 8
+    assert tester.Tester(net).report(loader(), max_steps=2).n_samples == 8
 
 
 def test_bfloat16_scores_are_near_those_of_float32(net: Net) -> None:

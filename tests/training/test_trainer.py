@@ -303,6 +303,21 @@ def test_rate_of_the_epoch_is_recorded() -> None:
     assert [record.lr for record in metrics] == pytest.approx([0.1, 0.05])
 
 
+@pytest.mark.parametrize("most", [None, 2])
+def test_rate_of_one_cycle_changes_in_every_step_and_comes_to_its_end(most: int | None) -> None:
+    rates: list[float] = []
+
+    class Noting(Trainer):
+        def pre_step(self, x: Tensor, y: Tensor) -> None:
+            rates.append(self.multi_optim.get_lr())
+
+    conf = TrainConf(epochs=4, max_steps_per_epoch=most, optimizer=OptimConf(lr=0.1, schedule="onecycle"))
+    Noting(conf, Net()).fit(loaders([3] * 5))
+    steps = 4 * (most or 5)
+    assert len(set(rates)) == steps
+    assert (rates[0], rates[round(0.3 * steps) - 1], rates[-1]) == pytest.approx((0.1 / 25, 0.1, 0.1 / 25e4))
+
+
 def test_scores_are_read_every_few_steps_only(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
     original = ScoreSums.read

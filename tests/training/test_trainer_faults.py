@@ -160,6 +160,21 @@ def test_a_skipped_batch_is_as_if_it_had_not_been_drawn(bad: int, caplog: pytest
     assert re.search(rf"skipped a batch: the training loss became nan in .*epoch 0, step {bad} ", caplog.text)
 
 
+def test_a_skipped_batch_keeps_its_place_in_the_schedule() -> None:
+    class Noting(Trainer):
+        def pre_fit(self, data_loaders: DataLoaders) -> None:
+            self.rates: dict[int, float] = {}
+
+        def pre_step(self, x: Tensor, y: Tensor) -> None:
+            self.rates[self.global_step] = self.multi_optim.get_lr()
+
+    settings = conf(on_nonfinite="skip", optimizer=OptimConf(lr=0.1, schedule="onecycle"))
+    good, skipping = Noting(settings, Net()), Noting(settings, Net())
+    good.fit(data(Fixed(make_batches([3] * 6))))
+    skipping.fit(data(Poisoned(make_batches([3] * 6), (0, 0))))
+    assert skipping.rates == good.rates
+
+
 def test_a_skipped_batch_leaves_no_trace_in_running_statistics() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).double()
@@ -277,7 +292,7 @@ def test_the_lower_rate_outlives_the_process(tmp_path: Path) -> None:
 
     class Killing(Trainer):
         def pre_step(self, x: Tensor, y: Tensor) -> None:
-            if self._rollbacks and self.step == 0:
+            if self.faults.rollbacks and self.step == 0:
                 raise Killed
 
     train = Poisoned(make_batches([3] * 3), (1, 1), times=1)
@@ -326,7 +341,7 @@ class KilledAt(Trainer):
     rollbacks = 0
 
     def pre_step(self, x: Tensor, y: Tensor) -> None:
-        if self.global_step == self.kill_at and self._rollbacks == self.rollbacks:
+        if self.global_step == self.kill_at and self.faults.rollbacks == self.rollbacks:
             raise Killed
 
 

@@ -56,11 +56,19 @@ class NodeDesc:
 
 @dataclass(frozen=True)
 class AuxTowerDesc:
-    """The auxiliary classifier: input channels, classes, and the stride of its pooling; all at least 1."""
+    """The auxiliary classifier.
+
+    Args:
+        ch_in: Input channels, at least 1.
+        n_classes: Classes, at least 1.
+        stride: Stride of its pooling, at least 1.
+        second_norm: Whether its second convolution has a batch norm.
+    """
 
     ch_in: int
     n_classes: int
     stride: int
+    second_norm: bool = field(default=True, metadata={"stored": "changed"})
 
     def __post_init__(self) -> None:
         for name, maximum in (("ch_in", MAX_CHANNELS), ("n_classes", MAX_CHANNELS), ("stride", MAX_SIDE)):

@@ -15,10 +15,13 @@ T = TypeVar("T")
 
 
 def encode(value: object) -> Any:
-    """Plain JSON value of a description part; fields marked ``stored=False`` (weights) are left out."""
+    """Plain JSON value of a description part.
+
+    Fields marked ``stored=False`` (weights) are left out, and those marked ``stored="changed"`` at their default: so
+    what came later leaves files and hashes of all that does not use it as they were.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        stored = [f for f in dataclasses.fields(value) if f.metadata.get("stored", True)]
-        return {f.name: encode(getattr(value, f.name)) for f in stored}
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value) if _is_stored(f, value)}
     if isinstance(value, Mapping):
         return {str(name): encode(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -26,6 +29,11 @@ def encode(value: object) -> Any:
     if isinstance(value, Enum):
         return value.value
     return value
+
+
+def _is_stored(field: dataclasses.Field[Any], value: object) -> bool:
+    stored = field.metadata.get("stored", True)
+    return getattr(value, field.name) != field.default if stored == "changed" else bool(stored)
 
 
 def decode(kind: type[T], data: object, place: str) -> T:
@@ -107,8 +115,8 @@ def _decode_dataclass(kind: Any, data: Any, place: str) -> Any:
     for name in data:
         if name not in stored:
             raise ValueError(f"{place}: unknown field {shortened(name)}. {did_you_mean(name, stored)}")
-    for name in stored:
-        if name not in data:
+    for name, field in stored.items():
+        if name not in data and field.metadata.get("stored") != "changed":
             raise ValueError(f"{place}: field {name!r} is missing.")
     hints = typing.get_type_hints(kind)
     values = {name: _decode(hints[name], item, f"{place}.{name}") for name, item in data.items()}

@@ -88,6 +88,8 @@ class ModelDescConf:
         model_post_op: Name of the global pooling op.
         aux_weight: Weight of the auxiliary loss; a tower is built when it is positive.
         aux_tower_stride: Stride of the tower's pooling; None means side - 5, the published values.
+        aux_second_norm: Whether the tower's second convolution has a batch norm; the published network for ImageNet
+            lacks it.
         max_final_edges: Edges a node keeps when the network is made discrete.
         params: Plain values for a builder of your own.
     """
@@ -100,6 +102,7 @@ class ModelDescConf:
     model_post_op: str = "pool_adaptive_avg2d"
     aux_weight: float = 0.0
     aux_tower_stride: int | None = None
+    aux_second_norm: bool = field(default=True, metadata={"stored": "changed"})
     max_final_edges: int = 2
     params: Params = field(default_factory=Params)
 

@@ -10,6 +10,7 @@ from gradnas.cli.listing import LIST
 from gradnas.cli.plan import PLAN
 from gradnas.cli.report import REPORT
 from gradnas.cli.running import RESUME, RETRAIN, RUN, SEARCH
+from gradnas.cli.training import TRAIN
 from gradnas.cli.watch import WATCH
 
-COMMANDS: Sequence[Command] = (PLAN, RUN, SEARCH, RETRAIN, RESUME, REPORT, WATCH, EXPORT, DRAW, COMPARE, LIST)
+COMMANDS: Sequence[Command] = (PLAN, RUN, SEARCH, RETRAIN, TRAIN, RESUME, REPORT, WATCH, EXPORT, DRAW, COMPARE, LIST)

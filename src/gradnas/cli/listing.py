@@ -9,9 +9,8 @@ from jsonargparse import ArgumentParser
 from gradnas.cli.command import Command, Options
 from gradnas.cli.errors import UsageError, did_you_mean_command
 from gradnas.cli.output import say_table
-from gradnas.config import SPACES, STRATEGIES, preset_names, preset_text
-
-FROM_DATA = ("in_channels", "image_size", "n_classes")
+from gradnas.config import FROM_DATA, SPACES, STRATEGIES, preset_names, preset_text
+from gradnas.models import MODELS, PREFIX, torchvision_names
 
 
 def list_kind(kind: str) -> None:
@@ -30,7 +29,7 @@ def _components(known: Mapping[str, type]) -> Table:
     return ["name", "description", "options and defaults"], rows
 
 
-def _options(kind: type) -> str:
+def _options(kind: Callable[..., object]) -> str:
     parameters = inspect.signature(kind).parameters.values()
     named = [p for p in parameters if p.name not in FROM_DATA and p.default is not inspect.Parameter.empty]
     return ", ".join(f"{p.name}={_short(p.default)}" for p in named)
@@ -49,25 +48,35 @@ def _strategies() -> Table:
     return _components(STRATEGIES)
 
 
+def _models() -> Table:
+    rows = [[name, model.text, _options(model.build)] for name, model in MODELS.items()]
+    count = len(torchvision_names())
+    rows.append([f"{PREFIX}NAME", f"one of {count} classifiers of torchvision, such as {PREFIX}resnet18", ""])
+    rows.append(["PACKAGE.MODULE:FACTORY", "a class of torch.nn.Module, or a function that says to return one", ""])
+    return ["name", "description", "options and defaults"], rows
+
+
 def _presets() -> Table:
     return ["name", "description"], [[name, _first_comment(preset_text(name))] for name in preset_names()]
 
 
 def _datasets() -> Table:
     from gradnas.data import dataset_names
-    from gradnas.data.torchvision_sets import RECIPES
+    from gradnas.data.named_sets import NAMED_SETS
 
     rows = []
     for name in dataset_names():
-        recipe = RECIPES.get(name)
-        what = (
-            f"torchvision.datasets.{recipe.class_name}, downloaded when it is first used"
-            if recipe
-            else "handwritten digits that scikit-learn brings along: always there"
+        known = NAMED_SETS[name]
+        side = known.side or known.image_size
+        shape = f"{known.channels}×{side}×{side}{'' if known.side else ' (resized)'}"
+        counts = f"{known.n_train:,} / {known.n_test:,}"
+        normalization = "measured" if known.normalization is None else "published"
+        rows.append(
+            [name, shape, str(known.n_classes), counts, normalization, known.augmentation_text(side), known.where]
         )
-        rows.append([name, what])
-    rows.append(["PATH", "a folder or .zip with train/CLASS/image.jpg, or an .npz with x_train and y_train"])
-    return ["name", "description"], rows
+    where = "a folder or .zip with train/CLASS/image.jpg, or an .npz with x_train and y_train"
+    rows.append(["PATH", "", "", "", "measured", "", where])
+    return ["name", "images", "classes", "train / test", "normalization", "augmentation", "where"], rows
 
 
 def _ops() -> Table:
@@ -87,6 +96,7 @@ def _ops() -> Table:
 KINDS: Mapping[str, Callable[[], Table]] = {
     "spaces": _spaces,
     "strategies": _strategies,
+    "models": _models,
     "datasets": _datasets,
     "presets": _presets,
     "ops": _ops,

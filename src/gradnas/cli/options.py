@@ -15,8 +15,11 @@ from gradnas.config.loading import readable
 Aliases = Mapping[str, tuple[str, ...]]
 """Short form -> the options that all take its value."""
 
-OPTION_MAPPINGS = ("--space.options.", "--strategy.options.")
-"""What follows is up to the space or strategy, which checks it."""
+OPTION_MAPPINGS = (
+    *("--space.options.", "--strategy.options.", "--model.options."),
+    *("--search.optimizer.options.", "--retrain.optimizer.options.", "--optimizer.options."),
+)
+"""What follows is up to the space, strategy, model or optimizer, which checks it."""
 
 
 def new_parser(command: str, usage: str, description: str) -> ArgumentParser:

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Sequence
 
+from gradnas.report.records.grid import Grid
+from gradnas.report.records.grid_words import COLUMNS, SIZES, cells_of, grid_sentence, marks_of, sizes_of
 from gradnas.report.records.plain_text import aligned
 from gradnas.result import Result
 
@@ -19,24 +21,42 @@ def complain(text: str) -> None:
 
 def say_result(result: Result) -> None:
     """The headline of the report, the architecture, and where the report is."""
+    from gradnas.report.records.class_counts import read_class_counts
     from gradnas.report.records.headline import headline, honest_sentences
     from gradnas.report.records.run_folder import read_run_folder
     from gradnas.report.records.run_status import how_to_go_on
 
     run = read_run_folder(result.folder)
+    if run.grid is not None:
+        say_grid(run.grid)
     for figure in headline(run):
         name = figure.name if figure.name == "MACs" else figure.name.lower()
-        note = "" if figure.name in ("Search", "Retraining") else figure.note  # the machine: the user sits at it
+        own_machine = figure.name in ("Search", "Retraining", "Training")  # the user sits at it
+        note = "" if own_machine else figure.note
         say(f"{name}: {figure.value}{f' ({note})' if note else ''}")
     if result.summary.get("genotype"):
         say(f"genotype: {result.summary['genotype']}")
     report = result.folder / "report.html"
     if report.is_file():
         say(f"report: {report}")
+    counts = read_class_counts(run.summary)
+    for sentence in counts.warnings if counts is not None else ():
+        say(f"classes: {sentence}")
     for sentence in honest_sentences(run):
         say(sentence)
     if on := how_to_go_on(run):
         say(on)
+
+
+def say_grid(grid: Grid) -> None:
+    """What each size of a macro grid has given, and which could not be built."""
+    say(grid_sentence(grid))
+    rows = [[*sizes_of(row), *cells_of(row), marks_of(row)] for row in grid.rows]
+    if rows:
+        columns = [*SIZES, *COLUMNS, "remark"]
+        say_table("grid", columns, rows, right=[True] * (len(columns) - 1) + [False], header=True)
+    for combination, reason in grid.skipped:
+        say(f"skipped {combination}: {reason}.")
 
 
 def say_table(

@@ -91,11 +91,14 @@ def sentences(planned: Plan) -> list[str]:
     said = []
     if any(phase.network == MEMBER for phase in planned.phases):
         said.append("A random member stands in for networks that are not known yet: the heaviest of a few.")
+    if planned.conf.grid.enabled:
+        said.append("Of the grid the largest size is planned; it is searched at every size, one after the other.")
     if any(phase.epochs is None for phase in planned.phases):
         said.append("Epochs of the baseline follow from the multiply-adds that the search will have taken.")
     for phase in planned.phases:
         if phase.fits is False:
-            space = build_space(planned.conf.space, planned.facts.network)
+            searches = planned.conf.model.name is None
+            space = build_space(planned.conf.space, planned.facts.network) if searches else None
             ways = ways_to_shrink(phase, planned.conf, space)
             said.append(f"{phase.phase} does not fit. What shrinks it, most effective first: {'; '.join(ways)}.")
     if planned.fits:

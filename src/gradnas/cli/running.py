@@ -32,7 +32,11 @@ ALIASES: Aliases = {
     "--strategy": ("--strategy.name",),
     "--max-time": ("--max_time",),
 }
-RUN_ALIASES: Aliases = {**ALIASES, "--max-steps": ("--search.max_steps_per_epoch", "--retrain.max_steps_per_epoch")}
+RUN_ALIASES: Aliases = {
+    **ALIASES,
+    "--model": ("--model.name",),
+    "--max-steps": ("--search.max_steps_per_epoch", "--retrain.max_steps_per_epoch"),
+}
 SEARCH_ALIASES: Aliases = {
     **ALIASES,
     "--epochs": ("--search.epochs",),
@@ -46,7 +50,8 @@ def add_layers(parser: ArgumentParser, part: str = "") -> None:
     add_option(parser, "--config", str, "FILE", f"YAML file of settings{part}; they win over the preset's.")
 
 
-def _add_sources(parser: ArgumentParser, default_out: str, max_steps_of: str) -> None:
+def add_sources(parser: ArgumentParser, default_out: str, max_steps_of: str) -> None:
+    """The options that say where settings come from, and where the run goes."""
     add_layers(parser)
     add_option(parser, "--out", str, "DIR", f"Run folder, by default the next free {default_out}-N.")
     add_option(parser, "--max-steps", int, "N", f"Stop each epoch after N steps; short for {max_steps_of}.")
@@ -54,14 +59,14 @@ def _add_sources(parser: ArgumentParser, default_out: str, max_steps_of: str) ->
 
 
 def _add_run(parser: ArgumentParser) -> None:
-    _add_sources(parser, "runs/run", "max_steps_per_epoch of search and retrain")
+    add_sources(parser, "runs/run", "max_steps_per_epoch of search and retrain")
     add_settings(parser, RunConf, RUN_ALIASES)
 
 
 def _add_search(parser: ArgumentParser) -> None:
-    _add_sources(parser, "runs/search", "--search.max_steps_per_epoch")
+    add_sources(parser, "runs/search", "--search.max_steps_per_epoch")
     add_option(parser, "--epochs", int, "N", "Short for --search.epochs.")
-    add_settings(parser, RunConf, SEARCH_ALIASES, skip=("retrain", "baseline"))
+    add_settings(parser, RunConf, SEARCH_ALIASES, skip=("retrain", "baseline", "model"))
 
 
 def configuration(options: Options, *, search_only: bool = False) -> RunConf:
@@ -72,8 +77,8 @@ def configuration(options: Options, *, search_only: bool = False) -> RunConf:
         FileNotFoundError: When there is no such file.
         ValueError: For a key or value that does not fit, saying where.
     """
-    values, origins = _layers(options)
-    flags = {key: value for key, value in options.items() if key not in OWN_OPTIONS}
+    values, origins = layers(options)
+    flags = own_values(options)
     if flags:
         origins.append("options")
         values = layered(values, flags)
@@ -82,7 +87,12 @@ def configuration(options: Options, *, search_only: bool = False) -> RunConf:
     return from_values(values, " + ".join(origins) or "settings")
 
 
-def _layers(options: Options) -> tuple[dict[str, Any], list[str]]:
+def own_values(options: Options) -> dict[str, Any]:
+    """The settings among the options."""
+    return {key: value for key, value in options.items() if key not in OWN_OPTIONS}
+
+
+def layers(options: Options) -> tuple[dict[str, Any], list[str]]:
     """The values of a preset and of a file over it, and where they come from."""
     values: dict[str, Any] = {}
     origins = []
@@ -102,25 +112,27 @@ def _run(options: Options) -> None:
     if "preset" not in options and "config" not in options:
         raise UsageError(f"gradnas run needs --preset NAME ({', '.join(preset_names())}) or --config FILE.")
     conf = configuration(options)
-    with _working_in(_out(options, "run")) as folder:
+    with working_in(out_folder(options, "run")) as folder:
         result = api.run(conf, out=folder)
     say_result(result)
 
 
 def _search(options: Options) -> None:
     conf = configuration(options, search_only=True)
-    with _working_in(_out(options, "search")) as folder:
+    with working_in(out_folder(options, "search")) as folder:
         result = api.run(conf, out=folder)
     say_result(result)
     say(f"next: gradnas retrain {folder}")
 
 
-def _out(options: Options, kind: str) -> Path:
+def out_folder(options: Options, kind: str) -> Path:
+    """Where the run goes: as given, or the next free folder of a kind."""
     return Path(options["out"]) if "out" in options else api.free_folder(kind)
 
 
 @contextmanager
-def _working_in(folder: Path) -> Iterator[Path]:
+def working_in(folder: Path) -> Iterator[Path]:
+    """Around a run: says where it is, and how to go on with it when a signal stops it."""
     say(f"run folder: {folder}")
     try:
         yield folder
@@ -145,7 +157,7 @@ def _add_retrain(parser: ArgumentParser) -> None:
 
 def _retrain(options: Options) -> None:
     own = {"folder", *OWN_OPTIONS, "data", "device", "tensorboard", "max_time", "deterministic"}
-    values, origins = _layers(options)
+    values, origins = layers(options)
     if origins and not values.get("retrain"):
         raise UsageError(f"{' + '.join(origins)} says nothing of retraining. Give another recipe, or none.")
     flags = {key: value for key, value in options.items() if key not in own}
@@ -155,7 +167,7 @@ def _retrain(options: Options) -> None:
     recipe = {"retrain": {"epochs": RetrainConf().epochs, **changes}}
     conf = from_values(recipe, " + ".join([*origins, "options"])).retrain
     settings = {key: getattr(conf, key) for key in changes}
-    with _working_in(Path(options.get("out", options["folder"]))) as folder:
+    with working_in(Path(options.get("out", options["folder"]))) as folder:
         result = api.retrain(
             options["folder"],
             out=folder,
@@ -179,7 +191,7 @@ def _add_resume(parser: ArgumentParser) -> None:
 
 
 def _resume(options: Options) -> None:
-    with _working_in(Path(options["folder"])) as folder:
+    with working_in(Path(options["folder"])) as folder:
         result = api.resume(folder, max_time=options.get("max_time"), on_nonfinite=options.get("on_nonfinite"))
     say_result(result)
 

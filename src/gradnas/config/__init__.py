@@ -16,9 +16,16 @@ from gradnas.config.loading import preset_names as preset_names
 from gradnas.config.loading import preset_text as preset_text
 from gradnas.config.loading import to_yaml as to_yaml
 from gradnas.config.loading import values_of as values_of
+from gradnas.config.models import FROM_DATA as FROM_DATA
+from gradnas.config.models import Factory as Factory
+from gradnas.config.models import build_model as build_model
+from gradnas.config.models import model_name as model_name
 from gradnas.config.settings import BaselineConf as BaselineConf
 from gradnas.config.settings import ComponentConf as ComponentConf
 from gradnas.config.settings import DataConf as DataConf
+from gradnas.config.settings import GridConf as GridConf
+from gradnas.config.settings import ManualConf as ManualConf
+from gradnas.config.settings import ModelConf as ModelConf
 from gradnas.config.settings import PhaseConf as PhaseConf
 from gradnas.config.settings import RetrainConf as RetrainConf
 from gradnas.config.settings import RunConf as RunConf

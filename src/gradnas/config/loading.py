@@ -9,7 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gradnas.config.settings import ComponentConf, RunConf
+from gradnas.config.layers import PHASES, layered
+from gradnas.config.settings import ManualConf, RunConf
 from gradnas.config.yaml_dialect import MAX_CHARACTERS, dump_yaml, load_yaml
 from gradnas.foundation.files import read_text
 from gradnas.foundation.names import did_you_mean
@@ -57,18 +58,24 @@ def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunC
     from jsonargparse import ArgumentError  # slow to import; only those who load files pay
 
     check_keys(values, RunConf, where)
+    if values.get("model", {}).get("name") is not None:
+        begin = _plain(dataclasses.asdict(ManualConf()))
+        values = layered({"retrain": begin | {"optimizer": {"lr": ManualConf().optimizer.lr}}}, values)
+    values = layered(_optimizers(), values)  # so that a setting of the default schedule goes with that schedule
     # Options never pass through the parser: it would turn text that looks like YAML into numbers, and build (that is,
     # call) whatever a {class_path: …} among them names.
-    options = {key: part["options"] for key, part in values.items() if isinstance(part, Mapping) and "options" in part}
-    typed = {key: _without_options(part) if key in options else part for key, part in values.items()}
     try:
-        parsed = _parser().parse_object(typed).as_dict()
+        parsed = _parser().parse_object(_without_options(values, RunConf)).as_dict()
     except (ArgumentError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {readable(error)}") from error
-    _put_back_text(parsed, typed, RunConf)
-    for key, chosen in options.items():
-        parsed[key]["options"] = dict(chosen)
+    _put_back(parsed, values, RunConf)
     return _construct(RunConf, parsed, where)
+
+
+def _optimizers() -> dict[str, Any]:
+    """The optimizers of the phases at their defaults."""
+    conf = RunConf()
+    return {name: {"optimizer": _plain(dataclasses.asdict(getattr(conf, name).optimizer))} for name in PHASES}
 
 
 @cache
@@ -87,7 +94,7 @@ def check_keys(values: Mapping[str, Any], kind: type, where: str, place: str = "
         name = f"{place}{key}"
         if key not in hints:
             raise ValueError(f"{where}: unknown key {name!r}. {did_you_mean(str(key), hints)}")
-        if dataclasses.is_dataclass(hints[key]) or (kind is ComponentConf and key == "options"):
+        if dataclasses.is_dataclass(hints[key]) or typing.get_origin(hints[key]) is dict:
             if not isinstance(value, Mapping):
                 raise ValueError(f"{where}: {name} must be a mapping of settings, got {value!r}.")
             if dataclasses.is_dataclass(hints[key]):
@@ -132,16 +139,23 @@ def _kind(found: str) -> str:
     return names.get(name, name)
 
 
-def _without_options(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in part.items() if key != "options"}
+def _without_options(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {
+        key: _without_options(value, typing.cast("type", hints[key])) if dataclasses.is_dataclass(hints[key]) else value
+        for key, value in values.items()
+        if typing.get_origin(hints[key]) is not dict
+    }
 
 
-def _put_back_text(parsed: dict[str, Any], values: Mapping[str, Any], kind: type) -> None:
-    """Text stays as written: the parser would read a folder named ``null`` or ``#1`` as YAML."""
+def _put_back(parsed: dict[str, Any], values: Mapping[str, Any], kind: type) -> None:
+    """Options, and text as written: the parser would read a folder named ``null`` or ``#1`` as YAML."""
     hints = typing.get_type_hints(kind)
     for key, value in values.items():
         if dataclasses.is_dataclass(hints[key]):
-            _put_back_text(parsed[key], value, typing.cast("type", hints[key]))
+            _put_back(parsed[key], value, typing.cast("type", hints[key]))
+        elif typing.get_origin(hints[key]) is dict:
+            parsed[key] = dict(value)
         elif isinstance(value, str) and str in (hints[key], *typing.get_args(hints[key])):
             parsed[key] = value
 

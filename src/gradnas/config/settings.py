@@ -1,10 +1,15 @@
 """Settings of a whole run: frozen, reloadable, every key known. Times in seconds, accuracies in percent."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from gradnas.arch.shapes import check_count
-from gradnas.data.augmentation import check_policy
+from gradnas.data.memory import bytes_of
+from gradnas.data.options import LoadOptions
+from gradnas.data.policies import check_policy
 from gradnas.foundation.durations import seconds_of
 from gradnas.strategies import StabilizeConf
 from gradnas.training import WATCHING, OptimConf, TrainConf
@@ -16,17 +21,48 @@ class DataConf:
 
     Args:
         source: Name of a data set, folder, zip or npz; None for a data set object that was given in Python.
-        image_size: Side in pixels to which images are brought; None keeps theirs.
+        image_size: Side in pixels to which images are brought; None keeps theirs, or takes that of the named set where
+            its photographs differ in size.
         root: Folder for downloads.
+        channels: 1 makes gray images of colored ones, 3 colored ones of gray ones; None keeps theirs.
         crop_padding: Padding of the random crop in pixels; None takes the default of the set.
         flip: Mirror images at random; None takes the default of the set.
+        resized_crop: Smallest share of an image's area that a random crop shows, which is brought to the image's size;
+            0 is off, None takes the default of the set. It takes the place of the crop with padding.
+        max_memory: What the images may take in memory, train and test together, such as ``4GB`` or ``512MiB``.
+        stream: ``auto`` reads the image files of a folder, zip or named set batch by batch where they exceed
+            ``max_memory``, which needs an image size; ``always`` in any case; ``never`` refuses such sets.
+        workers: Threads that decode image files; None is one for each processor, at most 16.
+        skip_unreadable: Leave out image files that cannot be read, with a warning; otherwise they are an error. A
+            streamed set is read once at the start for it.
     """
 
     source: str | None = "digits"
     image_size: int | None = None
     root: str | None = None
+    channels: int | None = None
     crop_padding: int | None = None
     flip: bool | None = None
+    resized_crop: float | None = None
+    max_memory: str = "4GiB"
+    stream: Literal["auto", "always", "never"] = "auto"
+    workers: int | None = None
+    skip_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        self.load_options  # noqa: B018 - a property that refuses what cannot be
+
+    @property
+    def load_options(self) -> LoadOptions:
+        """What concerns reading the images."""
+        return LoadOptions(
+            image_size=self.image_size,
+            channels=self.channels,
+            max_bytes=bytes_of(self.max_memory, "data.max_memory"),
+            stream=self.stream,
+            workers=self.workers,
+            skip_unreadable=self.skip_unreadable,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +79,29 @@ class ComponentConf:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelConf:
+    """A network to train as it is, without a search.
+
+    Args:
+        name: Name as ``gradnas list models`` shows it, a model of torchvision as ``torchvision.resnet18``, or
+            ``package.module:factory``, which is imported and called; None searches one.
+        options: Its arguments.
+    """
+
+    name: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name is None and self.options:
+            raise ValueError(f"model.options are of a model, and model.name names none, got {self.options}.")
+
+    @property
+    def identity(self) -> str:
+        """A text that is equal for equal models."""
+        return f"{self.name} {json.dumps(self.options, sort_keys=True, default=str)}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PhaseConf(TrainConf):
     """Training of one phase and the batches it uses.
 
@@ -51,15 +110,15 @@ class PhaseConf(TrainConf):
         eval_batch_size: Samples per batch where nothing is learnt.
         val_ratio: Share of the training set held out for validation.
         cutout: Side of the square hole in training images, in pixels; 0 makes none.
-        policy: ``none``, or ``autoaugment``: AutoAugment of training images, which must be RGB in uint8, as CIFAR-10
-            has it.
+        policy: ``none``, ``autoaugment`` (the policy found on CIFAR-10), ``randaugment`` or ``trivialaugment``: what
+            is done to training images, which must be RGB in uint8.
     """
 
     batch_size: int = 96
     eval_batch_size: int = 1024
     val_ratio: float = 0.0
     cutout: int = 0
-    policy: Literal["none", "autoaugment"] = "none"
+    policy: Literal["none", "autoaugment", "randaugment", "trivialaugment"] = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,13 +160,29 @@ class SearchConf(PhaseConf):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_search()
         check_count(self.epochs, "epochs of the search")
         if self.cuda_graph and not (self.fused and self.optimizer.name == "sgd"):
             raise ValueError("search.cuda_graph needs search.fused=true and search.optimizer.name=sgd.")
+        if self.cuda_graph and self.optimizer.schedule_per_step:
+            raise ValueError(
+                f"a recorded step keeps its rate: search.optimizer.schedule={self.optimizer.schedule} needs "
+                "search.cuda_graph=false."
+            )
         if self.cuda_graph and self.on_nonfinite == "skip":
             raise ValueError(
                 "a recorded step cannot be skipped: search.on_nonfinite=skip needs search.cuda_graph=false."
             )
+
+
+IMAGENET_STEMS: Mapping[str, object] = MappingProxyType(
+    {
+        "stems": ("stem_conv3x3_s4", "stem_conv3x3_s4s2"),
+        "stem_multiplier": 1,
+        "aux_second_norm": False,
+    }
+)
+"""Where the network of DARTS on ImageNet (released code, ``NetworkImageNet``) differs from the one on CIFAR-10."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +193,9 @@ class RetrainConf(PhaseConf):
         channels: Channels of a node in its first cells.
         cells: Its cells.
         aux_weight: Weight of the auxiliary loss; the tower needs maps of at least 6×6 behind cell 2n/3.
+        stems: ``space``, those of the space, or ``imagenet``, those of DARTS on ImageNet for images of about 224
+            pixels: the first cell reads maps of a quarter and an eighth of the side with ``channels`` channels, and
+            the auxiliary tower lacks its second norm.
     """
 
     epochs: int = 600
@@ -125,6 +203,7 @@ class RetrainConf(PhaseConf):
     drop_path: float = 0.2
     channels: int = 36
     cells: int = 20
+    stems: Literal["space", "imagenet"] = "space"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,6 +211,67 @@ class RetrainConf(PhaseConf):
             raise ValueError("l1_alphas acts on the architecture parameters of a search; a found network has none.")
         check_count(self.channels, "channels of the retrained network")
         check_count(self.cells, "cells of the retrained network")
+        if self.stems not in ("space", "imagenet"):
+            raise ValueError(f"stems must be 'space' or 'imagenet', got {self.stems!r}.")
+
+    def network(self) -> dict[str, object]:
+        """What the retrained network changes in the settings of the space, by :func:`gradnas.spaces.with_changes`."""
+        size: dict[str, object] = {"channels": self.channels, "cells": self.cells, "aux_weight": self.aux_weight}
+        return size if self.stems == "space" else {**size, **IMAGENET_STEMS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManualConf(PhaseConf):
+    """Training of a given model: what :func:`gradnas.train` and configurations that name a model begin with."""
+
+    epochs: int = 200
+    optimizer: OptimConf = field(default_factory=lambda: OptimConf(lr=0.0333))
+    batch_size: int = 128
+    grad_clip: float = 0.0
+
+    def retraining(self) -> RetrainConf:
+        """The same as settings of the phase that trains it."""
+        return RetrainConf(**{setting.name: getattr(self, setting.name) for setting in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConf:
+    """A search at every size of a grid: reductions × cells × nodes, each from that of the space up to the largest.
+
+    What each search finds is trained briefly with the settings of the search; by its best validation accuracy one is
+    chosen. Without a largest number there is no grid.
+
+    Args:
+        max_reductions: Most cells that halve the map; None stays with those of the space.
+        max_cells: Most cells, likewise.
+        max_nodes: Most nodes of a cell, likewise.
+        epochs: Of each brief training.
+    """
+
+    max_reductions: int | None = None
+    max_cells: int | None = None
+    max_nodes: int | None = None
+    epochs: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in self.largest().items():
+            if value is not None:
+                check_count(value, f"grid.max_{name}", 0 if name == "reductions" else 1)
+        check_count(self.epochs, "epochs of the brief training of each combination of the grid (grid.epochs)")
+        if not self.enabled and self.epochs != type(self).epochs:
+            raise ValueError(
+                f"grid.epochs={self.epochs} has no effect without a grid: set grid.max_reductions, grid.max_cells or "
+                "grid.max_nodes."
+            )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a grid."""
+        return any(value is not None for value in self.largest().values())
+
+    def largest(self) -> dict[str, int | None]:
+        """The largest number of ``reductions``, ``cells`` and ``nodes``, in this order."""
+        return {"reductions": self.max_reductions, "cells": self.max_cells, "nodes": self.max_nodes}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +298,9 @@ class RunConf:
         strategy: How the architecture is learnt.
         search: Settings of the search.
         retrain: Settings of the retraining; ``epochs: 0`` leaves it out.
+        model: A network that is trained by ``retrain`` in place of a found one; nothing is searched then.
         baseline: The random baseline.
+        grid: Sizes of the supergraph to search at; one search at that of the space where it is left out.
         seed: Everything random follows from it.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ….
         tensorboard: Also write TensorBoard event files into ``tensorboard/`` of the run folder.
@@ -172,7 +314,9 @@ class RunConf:
     strategy: ComponentConf = field(default_factory=ComponentConf)
     search: SearchConf = field(default_factory=SearchConf)
     retrain: RetrainConf = field(default_factory=lambda: RetrainConf(epochs=0))
+    model: ModelConf = field(default_factory=ModelConf)
     baseline: BaselineConf = field(default_factory=BaselineConf)
+    grid: GridConf = field(default_factory=GridConf)
     seed: int = 0
     device: str = "auto"
     tensorboard: bool = False
@@ -183,6 +327,33 @@ class RunConf:
         check_count(self.seed, "seed", 0)
         if self.max_time is not None:
             seconds_of(self.max_time, "max_time")
+        if self.model.name is not None:
+            self._check_manual(self.model.name)
+
+    def _check_manual(self, model: str) -> None:
+        """Refuse what a run without a search would ignore."""
+        if self.retrain.epochs < 1:
+            raise ValueError(f"the model {model!r} is trained, not searched: set retrain.epochs to at least 1.")
+        parts = {"space": self.space, "strategy": self.strategy, "baseline": self.baseline, "grid": self.grid}
+        # --max-steps is one option of the command line for all phases
+        for name, part in {**parts, "search": replace(self.search, max_steps_per_epoch=None)}.items():
+            if part != type(part)():
+                raise ValueError(
+                    f"the model {model!r} is trained as it is, so that settings of {name} have no effect. Leave them "
+                    "out, or leave out model.name to search."
+                )
+        default = RetrainConf()
+        for name in ("channels", "cells", "stems"):
+            if getattr(self.retrain, name) != getattr(default, name):
+                raise ValueError(
+                    f"retrain.{name} is a setting of found networks, and {model!r} is none. Leave it out; what shapes "
+                    "the model goes into model.options."
+                )
+        if self.retrain.drop_path > 0:
+            raise ValueError(
+                f"retrain.drop_path={self.retrain.drop_path} is for networks of cells, and {model!r} is none: set it "
+                "to 0."
+            )
 
 
 def same_run(one: RunConf, other: RunConf) -> bool:

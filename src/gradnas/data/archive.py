@@ -3,8 +3,6 @@
 import re
 import stat
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 # What readers of a damaged or hostile zip raise, depending on where the fault lies: RuntimeError for a password,
@@ -20,14 +18,16 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _FETCH_AGAIN = "Copy or download the file again; if that does not help, do not trust where it came from."
 
 
-@contextmanager
-def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+def open_archive(path: Path) -> zipfile.ZipFile:
     """A zip of which no member points outside, is a link, is encrypted, overlaps another or declares the impossible.
 
     A member then gives at most its ``file_size`` bytes, so that the sum of these bounds what is read.
 
     Args:
         path: The file; it must be an ordinary one.
+
+    Returns:
+        The archive, to be closed: ``with open_archive(path) as archive``.
 
     Raises:
         ValueError: If it is no zip, or one of its members is of this kind. The message names the file and the member.
@@ -38,12 +38,12 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         archive = zipfile.ZipFile(path)
     except ZIP_FAULTS as error:
         raise ValueError(f"cannot read {path}: {error}. Copy or download the file again.") from error
-    with archive:
-        try:
-            check_members(archive)
-        except _MemberError as error:
-            raise ValueError(f"cannot read {path}: {error}. {error.advice}") from error
-        yield archive
+    try:
+        check_members(archive)
+    except _MemberError as error:
+        archive.close()
+        raise ValueError(f"cannot read {path}: {error}. {error.advice}") from error
+    return archive
 
 
 class _MemberError(ValueError):

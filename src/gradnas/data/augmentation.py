@@ -7,18 +7,16 @@ Reference tests: ``tests/data/test_augmentation.py``, one brute-force loop over 
 Shape suffixes: B batch, H height, W width, C channels (last, so that a gathered pixel is one run of memory).
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradnas.foundation.names import did_you_mean
-
-from .auto_augment import check_rgb
-
-POLICIES = ("none", "autoaugment")
+from .image_operations import check_rgb
+from .policies import check_policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,21 +25,24 @@ class Augmentation:
 
     Attributes:
         crop_padding: Zero border in pixels; a window of the original size is cut at a uniform position. 0 is off.
+        resized_crop: Smallest share of the area that a window of random size and shape shows, above 0 and at most 1;
+            the window is brought to the image's size, see :mod:`gradnas.data.resized_crop`. 0 is off.
         flip: Mirror left and right with probability one half.
         cutout: Side in pixels of one square hole whose center is uniform over the image; it is clipped at the
             border and filled with 0 after normalization, as the last transform. 0 is off.
-        policy: ``autoaugment`` applies :func:`~gradnas.data.auto_augment.auto_augment` between flip and
-            normalization, to RGB images in uint8 only. ``none`` is off.
+        policy: ``autoaugment``, ``randaugment`` or ``trivialaugment`` between flip and normalization, for RGB images
+            in uint8 only; see :mod:`gradnas.data.policies`. ``none`` is off.
 
     Raises:
         TypeError: If a field has the wrong type.
-        ValueError: If a number of pixels is negative, or the policy is unknown.
+        ValueError: If a number of pixels is negative, a share is none, the policy is unknown, or there are two crops.
     """
 
     crop_padding: int = 0
+    resized_crop: float = 0.0
     flip: bool = False
     cutout: int = 0
-    policy: Literal["none", "autoaugment"] = "none"
+    policy: Literal["none", "autoaugment", "randaugment", "trivialaugment"] = "none"
 
     def __post_init__(self) -> None:
         """Check types, signs and names."""
@@ -52,7 +53,27 @@ class Augmentation:
                 raise ValueError(f"{name} is a number of pixels and must be at least 0 (off), got {value}.")
         if not isinstance(self.flip, bool):
             raise TypeError(f"flip must be True or False, got {self.flip!r}.")
+        share = self.resized_crop
+        if not isinstance(share, int | float) or isinstance(share, bool):
+            raise TypeError(f"resized_crop is a share of an image's area and must be a number, got {share!r}.")
+        if not (math.isfinite(share) and 0 <= share <= 1):
+            raise ValueError(f"resized_crop is a share of an image's area, 0 (off) to 1, got {share}.")
+        if self.crop_padding > 0 and share > 0:
+            raise ValueError(
+                f"crop_padding={self.crop_padding} and resized_crop={share} both cut a window. Set one of them to 0."
+            )
         check_policy(self.policy)
+
+    def changed(
+        self, *, crop_padding: int | None = None, flip: bool | None = None, resized_crop: float | None = None
+    ) -> "Augmentation":
+        """A copy with other crops or flips; None keeps what there is, but a crop that is set replaces the other."""
+        return replace(
+            self,
+            crop_padding=crop_padding if crop_padding is not None else 0 if resized_crop else self.crop_padding,
+            resized_crop=resized_crop if resized_crop is not None else 0.0 if crop_padding else self.resized_crop,
+            flip=self.flip if flip is None else flip,
+        )
 
     def check_fits(self, height: int, width: int) -> None:
         """Refuse settings that make no sense for images of this size.
@@ -85,14 +106,8 @@ class Augmentation:
         Raises:
             ValueError: If the policy needs RGB images in uint8 and these are others.
         """
-        if self.policy == "autoaugment":
-            check_rgb(channels, dtype)
-
-
-def check_policy(policy: str) -> None:
-    """Refuse an unknown name of a policy, naming the nearest. ValueError."""
-    if policy not in POLICIES:
-        raise ValueError(f"unknown policy {policy!r}. {did_you_mean(policy, POLICIES)}")
+        if self.policy != "none":
+            check_rgb(self.policy, channels, dtype)
 
 
 def crop_and_flip(x_BHWC: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

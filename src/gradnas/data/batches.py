@@ -1,7 +1,8 @@
 """Batches as a pure function of (seed, purpose, epoch, index).
 
-The whole set lies on the device, so a batch is a few tensor operations there: gather, crop, flip, policy, normalize,
-hole. Nothing has to be saved to continue an interrupted run, and no worker process has to be fed.
+A batch is a few tensor operations on the device: gather, crop, flip, policy, normalize, hole. Sets in memory lie there
+as a whole; of streamed ones the files of the next batch are decoded meanwhile, which is all in which the two differ.
+Nothing has to be saved to continue an interrupted run.
 Shape suffixes: B batch, H height, W width, C channels (last, which is torch's ``channels_last`` memory format).
 """
 
@@ -16,9 +17,11 @@ from torch import Tensor
 from gradnas.foundation.seeds import generator
 
 from .augmentation import Augmentation, crop_and_flip, cut_hole
-from .auto_augment import auto_augment
-from .imageset import ImageSet
+from .labeled_images import LabeledImages
 from .normalization import Normalization
+from .pixels import Wanted
+from .policies import apply_policy
+from .resized_crop import RandomWindows
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class BatchPlan:
 
 
 class BatchLoader:
-    """Batches of an :class:`ImageSet`, normalized and optionally augmented.
+    """Batches of :class:`LabeledImages`, normalized and optionally augmented.
 
     With ``shuffle`` every epoch is a permutation of the samples. The last, shorter batch is kept unless ``drop_last``
     is set, with one exception: with ``shuffle``, a trailing batch of a single sample is dropped, because batch
@@ -62,7 +65,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        data: ImageSet,
+        data: LabeledImages,
         *,
         batch_size: int,
         normalization: Normalization,
@@ -74,7 +77,7 @@ class BatchLoader:
         drop_last: bool = False,
         numbers: Tensor | None = None,
     ) -> None:
-        """Move the set to the device; uint8 images stay uint8 there.
+        """Move a set in memory to the device; uint8 images stay uint8 there.
 
         Args:
             data: The samples, ``N`` images of shape ``(C, H, W)``.
@@ -84,7 +87,7 @@ class BatchLoader:
             seed: Seed of the run.
             purpose: Keeps the random streams of several loaders apart, e.g. ``"train"``.
             augmentation: None for validation and test: these get the normalization only.
-            device: Where the images are kept and the batches appear.
+            device: Where images in memory are kept and the batches appear.
             drop_last: Leave out the last batch if it is not full.
             numbers: Where each sample stands in the set that ``data`` was taken from, shape ``(N,)``, int64, for
                 messages; None counts from 0.
@@ -103,13 +106,13 @@ class BatchLoader:
         self.plan = BatchPlan.of(len(data), batch_size, shuffle=shuffle, drop_last=drop_last)
         self._augmentation = augmentation or Augmentation()
         self._augmentation.check_fits(height, width)
-        self._augmentation.check_pixels(channels, data.images.dtype)
+        self._augmentation.check_pixels(channels, data.dtype)
         self._seed, self._purpose, self._shuffle = seed, purpose, shuffle
         self._device = torch.device(device)
-        self._images_NHWC = data.images.to(self._device).permute(0, 2, 3, 1).contiguous()
+        self._pixels = data.pixels(self._device)
         self._labels_N = data.labels.to(self._device)
         # Repeated along a row of pixels, the vectors let the multiply-add run over W * C values at a stretch.
-        scale_C, shift_C = normalization.scale_and_shift(data.images.dtype)
+        scale_C, shift_C = normalization.scale_and_shift(data.dtype)
         self._scale_WC, self._shift_WC = scale_C.repeat(width).to(self._device), shift_C.repeat(width).to(self._device)
         self._numbers = numbers
         self._order: tuple[int, Tensor] | None = None
@@ -144,37 +147,43 @@ class BatchLoader:
         """
         if epoch < 0 or not 0 <= index < len(self):
             raise IndexError(f"epoch must be at least 0 and index in 0..{len(self) - 1}, got {epoch} and {index}.")
-        start, stop = self._bounds(index)
-        if self._shuffle:
-            positions = self._order_of(epoch)[start:stop]
-            x_BHWC, y_B = self._images_NHWC.index_select(0, positions), self._labels_N.index_select(0, positions)
-        else:
-            x_BHWC, y_B = self._images_NHWC[start:stop], self._labels_N[start:stop].clone()
+        wanted = self._wanted(epoch, index)
+        following = (self._wanted(epoch, after) for after in range(index + 1, len(self)))
+        x_BHWC, y_B = self._pixels.gather(wanted, following), wanted.take(self._labels_N)
+        if wanted.positions is None:
+            y_B = y_B.clone()
         numbers = generator(self._seed, f"{self._purpose}.augment", epoch, index, device=self._device)
         x_BHWC = crop_and_flip(x_BHWC, self._augmentation, numbers)
-        if self._augmentation.policy == "autoaugment":
-            x_BHWC = auto_augment(x_BHWC, generator(self._seed, f"{self._purpose}.policy", epoch, index))
+        policy = self._augmentation.policy
+        if policy != "none":
+            x_BHWC = apply_policy(policy, x_BHWC, generator(self._seed, f"{self._purpose}.policy", epoch, index))
         return cut_hole(self._normalize(x_BHWC), self._augmentation.cutout, numbers).permute(0, 3, 1, 2), y_B
 
     def sample_numbers(self, epoch: int, index: int) -> list[int]:
         """Which samples a batch has, as numbers in the set that its images were taken from."""
-        start, stop = self._bounds(index)
-        positions = self._order_of(epoch)[start:stop].cpu() if self._shuffle else torch.arange(start, stop)
-        numbers: list[int] = (positions if self._numbers is None else self._numbers[positions]).tolist()
+        wanted = self._wanted(epoch, index)
+        numbers: list[int] = wanted.numbers() if self._numbers is None else wanted.take(self._numbers).tolist()
         return numbers
 
     @cached_property
     def fingerprint(self) -> str:
         """A checksum over images and labels in order, 32 hexadecimal digits: a run goes on with the same data only."""
         digest = hashlib.blake2b(digest_size=16)
-        for values in (self._images_NHWC, self._labels_N):
-            digest.update(f"{tuple(values.shape)} {values.dtype}".encode())
-            digest.update(values.cpu().numpy().data)
+        for part in self._pixels.identity():
+            digest.update(part)
+        digest.update(f"{tuple(self._labels_N.shape)} {self._labels_N.dtype}".encode())
+        digest.update(self._labels_N.cpu().numpy().data)
         return digest.hexdigest()
 
-    def _bounds(self, index: int) -> tuple[int, int]:
+    def _wanted(self, epoch: int, index: int) -> Wanted:
         start = index * self.plan.batch_size
-        return start, min(start + self.plan.batch_size, self.plan.n_samples)
+        stop = min(start + self.plan.batch_size, self.plan.n_samples)
+        share, windows = self._augmentation.resized_crop, None
+        if share > 0:
+            numbers = generator(self._seed, f"{self._purpose}.windows", epoch, index)
+            windows = RandomWindows.draw(stop - start, share, numbers)
+        positions = self._order_of(epoch)[start:stop] if self._shuffle else None
+        return Wanted(key=(epoch, index), start=start, stop=stop, positions=positions, windows=windows)
 
     def _normalize(self, x_BHWC: Tensor) -> Tensor:
         """Float32 copy, ``x * scale + shift`` for each channel."""
@@ -185,7 +194,7 @@ class BatchLoader:
         """Permutation of the samples, drawn on the CPU so that it is the same on every device; kept for the epoch."""
         if self._order is None or self._order[0] != epoch:
             numbers = generator(self._seed, f"{self._purpose}.order", epoch)
-            self._order = epoch, torch.randperm(len(self._labels_N), generator=numbers).to(self._device)
+            self._order = epoch, torch.randperm(len(self._labels_N), generator=numbers)
         return self._order[1]
 
 

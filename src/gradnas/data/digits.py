@@ -7,13 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augmentation import Augmentation
 from .imageset import ImageSet
 from .memory import check_memory
-from .normalization import Normalization
 from .optional import optional_import
+from .options import LoadOptions
 from .resize import resize_tensor
-from .source import DataSource
 from .splits import stratified_split
 
 # The same test images for everybody and every run.
@@ -21,38 +19,30 @@ _SPLIT_SEED = 0
 _TEST_SHARE = 0.2
 
 
-def load_digits(image_size: int | None, max_bytes: int) -> DataSource:
+def load_digits(options: LoadOptions) -> tuple[ImageSet, ImageSet]:
     """Load the set: 1,437 training and 360 test images, 1 channel, 8x8 pixels, 10 classes.
 
     Args:
-        image_size: Side in pixels to resize to, or None.
-        max_bytes: Limit for the images in memory.
+        options: Uses ``image_size``, and ``max_bytes``, the limit for the images in memory.
 
     Returns:
-        The source; crops by one pixel in eight, no mirroring, because mirrored digits are other glyphs.
+        Training and test images, the same for everybody.
 
     Raises:
         ImportError: If scikit-learn is not installed.
-        ValueError: If the resized images exceed ``max_bytes``.
+        ValueError: If the resized images exceed the limit.
     """
     pixels, labels = _read()
     images = pixels.mul(255 / 16).round().to(torch.uint8)
-    side = image_size or images.shape[-1]
-    check_memory(f"{len(images)} images of 1x{side}x{side}", len(images) * side * side, max_bytes)
+    side = options.image_size or images.shape[-1]
+    check_memory(f"{len(images)} images of 1x{side}x{side}", len(images) * side * side, options.max_bytes)
     whole = ImageSet(
         images=resize_tensor(images, side),
         labels=labels,
         classes=tuple(str(digit) for digit in range(10)),
     )
     train, test = stratified_split(whole.labels, _TEST_SHARE, seed=_SPLIT_SEED)
-    train_set = whole.subset(train)
-    return DataSource(
-        name="digits",
-        train=train_set,
-        test=whole.subset(test),
-        augmentation=Augmentation(crop_padding=round(side / 8)),
-        normalization=Normalization.of(train_set),
-    )
+    return whole.subset(train), whole.subset(test)
 
 
 def _read() -> tuple[Tensor, Tensor]:

@@ -1,169 +1,64 @@
 """Image files sorted into ``train/CLASS`` and ``test/CLASS``, in a folder or a ``.zip`` that is never unpacked."""
 
-import os
-import stat
-import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
 
-import torch
+from .decode import ImageFile
+from .image_listing import list_images
+from .image_samples import LabeledSamples, read_samples
+from .labeled_images import LabeledImages
+from .options import LoadOptions
 
-from .archive import member_name, open_archive
-from .decode import SUFFIXES, ImageFile, decode_all
-from .imageset import ImageSet
-from .memory import check_memory
-from .stack import ImageStack
-
-_LARGEST_FILE_BYTES = 64 * 2**20
-_LAYOUT = "train/CLASS/image.jpg and, if there are test images, test/CLASS/image.jpg"
+_NAMED = 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """A file or folder below the root; ``read`` is None for a folder."""
-
-    parts: tuple[str, ...]
-    n_bytes: int
-    file: ImageFile | None
-
-
-def read_image_folder(path: Path, image_size: int | None, max_bytes: int) -> tuple[ImageSet, ImageSet | None]:
-    """Read all images of a folder or ``.zip`` in ImageFolder layout.
+def read_image_folder(path: Path, options: LoadOptions) -> tuple[LabeledImages, LabeledImages | None]:
+    """Read all images of a folder or ``.zip`` in ImageFolder layout, or prepare to stream them.
 
     Hidden files and files with other endings than png, jpg, jpeg, jfif, bmp, webp and ppm are passed over. Images are
     RGB unless all are gray; of an animated one the first frame is taken, and an orientation in its EXIF data is not
     applied. Links in a folder are followed, links in a ``.zip`` refused. Inside a ``.zip``, one folder around ``train``
-    and ``test`` is allowed, and files beside it are passed over.
+    and ``test`` is allowed, and files beside it are passed over. Where there is no ``test``, ``val`` takes its place;
+    beside ``test`` it is passed over.
 
     Args:
         path: Folder or ``.zip`` file.
-        image_size: Side in pixels to resize to, or None if all images have one size.
-        max_bytes: Limit for the decoded images, train and test together, and for the files of a ``.zip``.
+        options: How to read; the limit is for the decoded images, train and test together, and for the files of a
+            ``.zip``.
 
     Returns:
-        Training and test images (None without a ``test`` folder). The classes are the sorted folder names.
+        Training and test images (None without a folder of them), both in memory or both streamed. The classes are the
+        sorted folder names; a class that is missing in the test images is warned of.
 
     Raises:
-        ValueError: If the layout differs, a class folder is empty or occurs in ``test`` only, sizes differ and no
-            ``image_size`` is given, an image cannot be read, a file or the total is too large, a link leads into a
-            circle, or a member of a ``.zip`` is none that :func:`gradnas.data.archive.open_archive` accepts.
+        UnreadableImageError: If an image cannot be read, unless such are to be skipped.
+        ValueError: If the layout differs, a class folder is empty or occurs in the test images only, sizes differ and
+            no ``image_size`` is given, a file or the total is too large, a link leads into a circle, or a member of a
+            ``.zip`` is none that :func:`gradnas.data.archive.open_archive` accepts.
     """
-    with _entries(path, max_bytes) as entries:
-        by_split = {split: _by_class(path, split, entries) for split in ("train", "test")}
-        if not by_split["train"]:
-            found = sorted({entry.parts[0] for entry in entries})
-            raise ValueError(f"{path} holds no training images. Expected {_LAYOUT}; found {found[:10] or 'nothing'}.")
-        classes = tuple(by_split["train"])
-        unknown = [name for name in by_split["test"] if name not in classes]
-        if unknown:
-            raise ValueError(
-                f"{path}: test has the class {unknown[0]!r}, which train lacks; train has {', '.join(classes[:20])}. "
-                "Rename or remove the folder."
+    listing = list_images(path)
+    try:
+        classes = tuple(listing.train)
+        missing = [name for name in classes if name not in listing.test]
+        if listing.test and missing:
+            warnings.warn(
+                f"{path}: there are no test images of {len(missing)} of {len(classes)} classes "
+                f"({', '.join(missing[:_NAMED])}{', …' if len(missing) > _NAMED else ''}): nothing will be known of "
+                "the accuracy on these. Add their folders if there are such images.",
+                stacklevel=2,
             )
-        listed = [
-            (file, split, classes.index(name))
-            for split in by_split
-            for name in by_split[split]
-            for file in by_split[split][name]
-        ]
-        stack = ImageStack(len(listed), max_bytes=max_bytes, promote_gray=True)
-        files = [file for file, _, _ in listed]
-        for file, image in zip(files, decode_all(files, image_size, max_bytes), strict=True):
-            stack.add(image, file.name)
-    images, labels = stack.tensor(), torch.tensor([label for _, _, label in listed])
-    n_train = sum(split == "train" for _, split, _ in listed)
-    train = ImageSet(images=images[:n_train], labels=labels[:n_train], classes=classes)
-    if n_train == len(listed):
-        return train, None
-    return train, ImageSet(images=images[n_train:], labels=labels[n_train:], classes=classes)
+        train, test = (_samples(part, classes) for part in (listing.train, listing.test))
+        found = read_samples(str(path), train, test, classes, options, packed_bytes=listing.packed_bytes)
+    except BaseException:
+        listing.close()
+        raise
+    if not found[0].streamed:
+        listing.close()
+    return found
 
 
-def _by_class(path: Path, split: str, entries: Iterable[_Entry]) -> dict[str, list[ImageFile]]:
-    """Image files of each class folder, classes and files sorted by name."""
-    files: dict[str, list[ImageFile]] = {}
-    for entry in entries:
-        if entry.parts[0] != split:
-            continue
-        is_image = entry.file is not None and PurePosixPath(entry.parts[-1]).suffix.lower() in SUFFIXES
-        if is_image and len(entry.parts) == 2:
-            raise ValueError(f"{path}: {'/'.join(entry.parts)} lies in no class folder. Expected {_LAYOUT}.")
-        if len(entry.parts) > 2 or (len(entry.parts) == 2 and entry.file is None):
-            of_class = files.setdefault(entry.parts[1], [])
-            if is_image and entry.file is not None:
-                of_class.append(entry.file)
-    for name, of_class in files.items():
-        if not of_class:
-            raise ValueError(
-                f"{path}: the class folder {split}/{name} holds no image ({', '.join(SUFFIXES)}). Fill or remove it."
-            )
-    return {name: sorted(files[name], key=lambda file: file.name) for name in sorted(files)}
-
-
-@contextmanager
-def _entries(path: Path, max_bytes: int) -> Iterator[list[_Entry]]:
-    """Everything below the root that is not hidden; the files can be read while the context is open."""
-    if path.is_dir():
-        yield list(_folder_entries(path))
-        return
-    with open_archive(path) as archive:
-        yield _zip_entries(path, archive, max_bytes)
-
-
-def _folder_entries(root: Path) -> Iterator[_Entry]:
-    for split in sorted(os.listdir(root)):
-        if not (root / split).is_dir():
-            continue
-        for folder, subfolders, names in os.walk(root / split, followlinks=True):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            for name in subfolders:
-                _check_no_circle(root, Path(folder, name))
-            parts = Path(folder).relative_to(root).parts
-            yield _Entry(parts=parts, n_bytes=0, file=None)
-            for name in names:
-                if not name.startswith("."):
-                    file = ImageFile(name="/".join((*parts, name)), read=partial(_read_file, Path(folder, name)))
-                    yield _Entry(parts=(*parts, name), n_bytes=0, file=file)
-
-
-def _check_no_circle(root: Path, folder: Path) -> None:
-    if folder.is_symlink() and Path(os.path.realpath(folder.parent)).is_relative_to(os.path.realpath(folder)):
-        raise ValueError(
-            f"{root}: {folder.relative_to(root)} is a link to {os.path.realpath(folder)}, a folder around it, so that "
-            "reading would never end. Remove the link."
-        )
-
-
-def _read_file(path: Path) -> bytes:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe never ends, nor does a device such as /dev/zero
-        raise ValueError("it is no ordinary file")
-    if status.st_size > _LARGEST_FILE_BYTES:
-        raise ValueError(f"it has {status.st_size:,} bytes, at most {_LARGEST_FILE_BYTES:,} are read")
-    return path.read_bytes()
-
-
-def _zip_entries(path: Path, archive: zipfile.ZipFile, max_bytes: int) -> list[_Entry]:
-    entries = []
-    for info in archive.infolist():
-        name = member_name(info)
-        parts = PurePosixPath(name).parts
-        if not parts or any(part.startswith(".") for part in parts) or parts[0] == "__MACOSX":
-            continue
-        if info.file_size > _LARGEST_FILE_BYTES:
-            raise ValueError(
-                f"{path}: {name} declares {info.file_size:,} bytes, at most {_LARGEST_FILE_BYTES:,} are "
-                "accepted for one image. Remove it from the archive."
-            )
-        file = None if name.endswith("/") else ImageFile(name=name, read=partial(archive.read, info))
-        entries.append(_Entry(parts=parts, n_bytes=info.file_size, file=file))
-    # A member never gives more than its declared size, so the declared total bounds what is read.
-    check_memory(f"the files in {path.name}", sum(entry.n_bytes for entry in entries), max_bytes)
-    inside = [entry for entry in entries if entry.file is None or len(entry.parts) > 1]
-    tops = {entry.parts[0] for entry in inside}
-    if len(tops) == 1 and not tops & {"train", "test"}:
-        inner = [_Entry(parts=entry.parts[1:], n_bytes=entry.n_bytes, file=entry.file) for entry in inside]
-        return [entry for entry in inner if entry.parts]
-    return entries
+def _samples(by_class: Mapping[str, list[ImageFile]], classes: tuple[str, ...]) -> LabeledSamples:
+    numbers = {name: number for number, name in enumerate(classes)}
+    listed = [(file, numbers[name]) for name, files in by_class.items() for file in files]
+    return LabeledSamples(samples=[file for file, _ in listed], labels=[label for _, label in listed])

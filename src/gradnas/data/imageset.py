@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .pixels import PixelsInMemory
+
 # Values looked at together when every pixel has to be read: bounds the temporary memory (32 MiB in float64).
 _CHUNK_VALUES = 2**22
 
@@ -36,7 +38,7 @@ class ImageSet:
                 raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}. Use torch.from_numpy.")
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
         _check_images(self.images)
-        _check_labels(self.labels, len(self.images), self.classes)
+        check_labels(self.labels, len(self.images), self.classes)
         if self.images.dtype == torch.float32:
             _check_finite(self.images)
 
@@ -55,6 +57,20 @@ class ImageSet:
         _, channels, height, width = self.images.shape
         return channels, height, width
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the pixels."""
+        return self.images.dtype
+
+    @property
+    def streamed(self) -> bool:
+        """False: all images lie in memory."""
+        return False
+
+    def pixels(self, device: torch.device) -> PixelsInMemory:
+        """The pixels for batches on a device, which keeps all of them."""
+        return PixelsInMemory(self.images, device)
+
     def subset(self, indices: Tensor) -> "ImageSet":
         """The samples at the given positions, copied, with the same classes.
 
@@ -64,15 +80,24 @@ class ImageSet:
         Raises:
             ValueError: If there is no index, one lies outside the set, or the shape or dtype differs.
         """
-        if indices.ndim != 1 or indices.dtype != torch.int64 or len(indices) == 0:
-            raise ValueError(
-                f"indices must be a non-empty int64 tensor of shape (M,), got {tuple(indices.shape)} {indices.dtype}."
-            )
-        low, high = int(indices.min()), int(indices.max())
-        if low < 0 or high >= len(self):
-            raise ValueError(f"indices must lie in 0..{len(self) - 1}, got values from {low} to {high}.")
+        check_indices(indices, len(self))
         indices = indices.to(self.images.device)
         return ImageSet(images=self.images[indices], labels=self.labels[indices], classes=self.classes)
+
+
+def check_indices(indices: Tensor, n_samples: int) -> None:
+    """Refuse what are no positions of samples.
+
+    Raises:
+        ValueError: If there is no index, one lies outside the set, or the shape or dtype differs.
+    """
+    if indices.ndim != 1 or indices.dtype != torch.int64 or len(indices) == 0:
+        raise ValueError(
+            f"indices must be a non-empty int64 tensor of shape (M,), got {tuple(indices.shape)} {indices.dtype}."
+        )
+    low, high = int(indices.min()), int(indices.max())
+    if low < 0 or high >= n_samples:
+        raise ValueError(f"indices must lie in 0..{n_samples - 1}, got values from {low} to {high}.")
 
 
 def _check_images(images: Tensor) -> None:
@@ -92,7 +117,8 @@ def _check_images(images: Tensor) -> None:
         )
 
 
-def _check_labels(labels: Tensor, n_samples: int, classes: tuple[str, ...]) -> None:
+def check_labels(labels: Tensor, n_samples: int, classes: tuple[str, ...]) -> None:
+    """Refuse labels that are not one class for each of ``n_samples`` images. ValueError."""
     if labels.shape != (n_samples,) or labels.dtype != torch.int64:
         raise ValueError(
             f"labels must be int64 of shape ({n_samples},), one for each image, "

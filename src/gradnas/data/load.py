@@ -1,24 +1,29 @@
 """From a name or a path to a loaded data set."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from gradnas.foundation.names import did_you_mean
 
+from .channels import recolored
 from .digits import load_digits
+from .image_samples import measured_normalization
 from .imagefolder import read_image_folder
-from .normalization import Normalization
+from .labeled_images import LabeledImages
+from .named_sets import NAMED_SETS, NamedSet, set_name
 from .npz import read_npz
-from .resize import check_image_size
+from .options import MAX_BYTES, LoadOptions
 from .source import DataSource, default_augmentation
-from .torchvision_sets import RECIPES, load_torchvision
+from .torchvision_sets import default_root, load_torchvision
 
 _FORMS = "a folder or .zip with train/CLASS/image.jpg, or an .npz with x_train and y_train"
 
 
 def dataset_names() -> list[str]:
-    """Names that :func:`load_data` knows: ``digits``, which is always there, and the sets of torchvision."""
-    return ["digits", *sorted(RECIPES)]
+    """Names that :func:`load_data` knows: ``digits``, which is always there, and the others of the table."""
+    return ["digits", *sorted(NAMED_SETS.keys() - {"digits"})]
 
 
 def load_data(
@@ -27,21 +32,32 @@ def load_data(
     image_size: int | None = None,
     root: str | os.PathLike[str] | None = None,
     download: bool = True,
-    max_bytes: int = 4 * 2**30,
+    max_bytes: int = MAX_BYTES,
+    channels: int | None = None,
+    stream: Literal["auto", "always", "never"] = "auto",
+    workers: int | None = None,
+    skip_unreadable: bool = False,
 ) -> DataSource:
-    """Load a data set into memory.
+    """Load a data set into memory, or prepare to stream its image files.
 
     Args:
         source: A name of :func:`dataset_names`, in any case, or the path of a folder, ``.zip`` or ``.npz``. A name
             wins over a path; write ``./mnist`` for a folder of that name.
         image_size: Side in pixels; images are resized (shorter side) and cropped to the center square. None keeps
-            them as they are, which then must all have one size.
+            them as they are, which then must all have one size; named sets of photographs have a size of their own.
         root: Folder of the downloads of the named sets, by default in the user's cache folder. Paths do not use it.
         download: Whether a named set may be downloaded. Paths do not use it.
         max_bytes: Limit for the images in memory, train and test together.
+        channels: 1 makes gray images of colored ones, 3 colored ones of gray ones; None keeps theirs.
+        stream: ``auto`` reads the files of a folder, ``.zip`` or named set batch by batch where they exceed
+            ``max_bytes`` and there is an image size; ``always`` in any case; ``never`` refuses such sets.
+        workers: Threads that decode image files; None is one for each processor, at most 16.
+        skip_unreadable: Leave out image files that cannot be read, with a warning that names the first of them. For
+            a streamed set every file is read once for it.
 
     Returns:
-        Training and test images, the default augmentation, and the normalization measured on the training images.
+        Training and test images, the default augmentation, and the normalization: published constants of a named set
+        that has them and keeps its channels, otherwise measured on the training images, of streamed ones on 2,048.
 
     Raises:
         FileNotFoundError: If there is no such file, or a named set is absent and may not be downloaded.
@@ -50,26 +66,76 @@ def load_data(
         ValueError: If the name is unknown, the file is not in the expected form, or the images are too large. The
             messages name the file, key or sample and what to do.
     """
-    check_image_size(image_size)
-    if max_bytes < 1:
-        raise ValueError(f"max_bytes must be at least 1, got {max_bytes}.")
-    text = os.fspath(source)
-    name = text.lower().replace("_", "-")
-    if isinstance(source, str) and name in dataset_names():
-        if name == "digits":
-            return load_digits(image_size, max_bytes)
-        return load_torchvision(name, image_size, root, download, max_bytes)
-    return _load_path(source, image_size, max_bytes)
+    options = LoadOptions(
+        image_size=image_size,
+        channels=channels,
+        max_bytes=max_bytes,
+        stream=stream,
+        workers=workers,
+        skip_unreadable=skip_unreadable,
+    )
+    return load_with(source, options, root=root, download=download)
 
 
-def _load_path(source: str | os.PathLike[str], image_size: int | None, max_bytes: int) -> DataSource:
+def load_with(
+    source: str | os.PathLike[str],
+    options: LoadOptions,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    download: bool = True,
+) -> DataSource:
+    """:func:`load_data` with its options in one."""
+    name = set_name(source)
+    if name is not None:
+        return _load_named(name, NAMED_SETS[name], options, root, download)
+    return _load_path(source, options)
+
+
+def _load_named(
+    name: str, known: NamedSet, options: LoadOptions, root: str | os.PathLike[str] | None, download: bool
+) -> DataSource:
+    options = replace(options, image_size=known.size(options.image_size))
+    if known.layout is not None:
+        _check_not_streamed(name, options)
+    train: LabeledImages
+    test: LabeledImages | None
+    if known.origin == "scikit-learn":
+        train, test = recolored(*load_digits(options), options)
+    elif known.origin == "folder":
+        train, test = read_image_folder(_own_folder(name, known, root), options)
+    else:
+        train, test = load_torchvision(name, options, root, download)
+    return DataSource(
+        name=name,
+        train=train,
+        test=test,
+        augmentation=known.augmentation(train.shape[1]),
+        normalization=known.published(train.shape[0]) or measured_normalization(train),
+    )
+
+
+def _own_folder(name: str, known: NamedSet, root: str | os.PathLike[str] | None) -> Path:
+    folder = default_root() if root is None else Path(root).expanduser()
+    for candidate in (folder, folder / name):
+        if (candidate / "train").is_dir():
+            return candidate
+    raise FileNotFoundError(
+        f"the data set {name!r} is not in {folder}, nor in a folder {name} in it. {known.by_hand} Then pass the folder "
+        "that holds train/ and val/ as root=."
+    )
+
+
+def _load_path(source: str | os.PathLike[str], options: LoadOptions) -> DataSource:
     path = Path(source).expanduser()
     if not path.exists():
         raise _missing(source, path)
+    train: LabeledImages
+    test: LabeledImages | None
     if path.suffix.lower() == ".npz" and path.is_file():
-        train, test = read_npz(path, image_size, max_bytes)
+        _check_not_streamed(path.name, options)
+        train, test = recolored(*read_npz(path, options.image_size, options.max_bytes), options)
     elif path.is_dir() or path.suffix.lower() == ".zip":
-        train, test = read_image_folder(path, image_size, max_bytes)
+        train, test = read_image_folder(path, options)
     else:
         raise ValueError(f"{path} is no known form of a data set. Expected {_FORMS}.")
     return DataSource(
@@ -77,8 +143,16 @@ def _load_path(source: str | os.PathLike[str], image_size: int | None, max_bytes
         train=train,
         test=test,
         augmentation=default_augmentation(train),
-        normalization=Normalization.of(train),
+        normalization=measured_normalization(train),
     )
+
+
+def _check_not_streamed(name: str, options: LoadOptions) -> None:
+    if options.stream == "always":
+        raise ValueError(
+            f"{name} is one array, which lies in memory: stream='always' needs image files. Leave it out, or give a "
+            "folder or .zip of images."
+        )
 
 
 def _missing(source: str | os.PathLike[str], path: Path) -> Exception:

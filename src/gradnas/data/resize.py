@@ -48,16 +48,23 @@ def resize_tensor(images: Tensor, size: int) -> Tensor:
     return torch.cat(chunks)
 
 
-def resize_image(image: "Image", size: int) -> "Image":
-    """Resize a PIL image of any mode that PIL can interpolate to ``size`` x ``size`` pixels."""
+def resize_image(image: "Image", size: int, box: tuple[int, int, int, int] | None = None) -> "Image":
+    """Resize a PIL image of any mode that PIL can interpolate to ``size`` x ``size`` pixels.
+
+    Args:
+        image: The image.
+        size: Side of the result in pixels.
+        box: Left, top, right and bottom of the part that is resized; None takes the largest square in the center.
+    """
     from PIL.Image import Resampling
 
     width, height = image.size
-    if height == width == size:
-        return image
-    top, left, side = _center_square(height, width)
+    if box is None:
+        top, left, side = _center_square(height, width)
+        box = left, top, left + side, top + side
     # Not resize(box=...): that mixes in pixels from outside the square, which the tensor form does not see.
-    return image.crop((left, top, left + side, top + side)).resize((size, size), Resampling.BILINEAR)
+    part = image if box == (0, 0, width, height) else image.crop(box)
+    return part if part.size == (size, size) else part.resize((size, size), Resampling.BILINEAR)
 
 
 def _center_square(height: int, width: int) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .augmentation import Augmentation
-from .imageset import ImageSet
+from .labeled_images import LabeledImages
 from .normalization import Normalization
 
 # Color images below this side show glyphs or textures rather than things that can be mirrored.
@@ -19,15 +19,15 @@ class DataSource:
         train: Training images; a validation part is split off by the run, see ``stratified_split``.
         test: Test images of the same shape and classes, or None.
         augmentation: The sensible default for this set.
-        normalization: Measured on ``train``.
+        normalization: Measured on ``train``, or published for the set.
 
     Raises:
         ValueError: If the test images differ from the training images in shape, dtype or classes.
     """
 
     name: str
-    train: ImageSet
-    test: ImageSet | None
+    train: LabeledImages
+    test: LabeledImages | None
     augmentation: Augmentation
     normalization: Normalization
 
@@ -42,14 +42,14 @@ class DataSource:
             return
         for what, train, test in (
             ("shape (C, H, W)", self.train.shape, self.test.shape),
-            ("dtype", self.train.images.dtype, self.test.images.dtype),
+            ("dtype", self.train.dtype, self.test.dtype),
             ("classes", self.train.classes, self.test.classes),
         ):
             if train != test:
                 raise ValueError(f"{self.name}: the training images have {what} {train}, the test images {test}.")
 
 
-def default_augmentation(images: ImageSet) -> Augmentation:
+def default_augmentation(images: LabeledImages) -> Augmentation:
     """Crops for all images, mirroring for color images of at least 24 pixels a side.
 
     Args:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .memory import check_memory
+from .memory import ADVICE, check_memory
 
 
 class ImageStack:
@@ -16,10 +16,10 @@ class ImageStack:
             equal channels. Right for decoded files, wrong for arrays, whose channels have a meaning of their own.
     """
 
-    def __init__(self, n: int, *, max_bytes: int, promote_gray: bool = False) -> None:
-        """Prepare for ``n`` images that together take at most ``max_bytes`` bytes."""
+    def __init__(self, n: int, *, max_bytes: int, advice: str = ADVICE, promote_gray: bool = False) -> None:
+        """Prepare for at most ``n`` images that together take at most ``max_bytes`` bytes; else ``advice`` is given."""
         self.promote_gray = promote_gray
-        self._n, self._max_bytes = n, max_bytes
+        self._n, self._max_bytes, self._advice = n, max_bytes, advice
         self._count = 0
         self._first_name = ""
         self._images: npt.NDArray[np.generic] | None = None
@@ -62,11 +62,11 @@ class ImageStack:
 
     def tensor(self) -> Tensor:
         """The images, shape ``(N, C, H, W)`` in channels_last memory; at least one must have been added."""
-        assert self._images is not None and self._count == self._n, "every image must have been added"
-        return torch.from_numpy(self._images).permute(0, 3, 1, 2)
+        assert self._images is not None, "an image must have been added"
+        return torch.from_numpy(self._images[: self._count]).permute(0, 3, 1, 2)
 
     def _allocate(self, shape_HWC: tuple[int, ...], dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
         height, width, channels = shape_HWC
         n_bytes = self._n * height * width * channels * dtype.itemsize
-        check_memory(f"{self._n} images of {channels}x{height}x{width}", n_bytes, self._max_bytes)
+        check_memory(f"{self._n} images of {channels}x{height}x{width}", n_bytes, self._max_bytes, self._advice)
         return np.empty((self._n, *shape_HWC), dtype=dtype)

@@ -4,7 +4,7 @@ import copy
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -12,10 +12,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from gradnas.arch import Shape
 from gradnas.costs import count_macs, count_params
 from gradnas.export.comparison import compared
 from gradnas.export.facts import NetworkFacts
-from gradnas.export.form import Exportable, Form, LogitsOnly
+from gradnas.export.form import Exportable, Form, GivenNetwork, LogitsOnly
 from gradnas.export.onnx_graph import OnnxForm
 from gradnas.export.place import check_neighbors, folder_for, strangers_in
 from gradnas.export.samples import Samples
@@ -65,7 +66,7 @@ class Exported:
 
 
 def export(
-    model: Model,
+    model: Model | GivenNetwork,
     format: str,
     folder: str | os.PathLike[str],
     *,
@@ -77,8 +78,9 @@ def export(
 
     Args:
         model: The network; it is not changed. Its auxiliary tower stays behind: it only helps to train.
-        format: ``source``, readable ``model.py`` for torch alone with ``weights.safetensors`` beside it; ``torch``, a
-            ``torch.export`` program ``model.pt2``; ``onnx``, ``model.onnx`` (needs the extra ``onnx``).
+        format: ``source``, readable ``model.py`` for torch alone with ``weights.safetensors`` beside it, of found
+            networks; ``torch``, a ``torch.export`` program ``model.pt2``; ``onnx``, ``model.onnx`` (needs the extra
+            ``onnx``).
         folder: Where to write; made if it is not there. Files of an earlier export are replaced.
         samples: Images on which the written network is compared with the model; noise by default.
         facts: What the network says about itself.
@@ -96,16 +98,19 @@ def export(
         ValueError: For an unknown format, a network that still holds a choice, an op that the format cannot express,
             facts or samples of another network, or logits that differ too much. Nothing is left.
     """
-    if not isinstance(model, Model):
-        raise TypeError(f"export takes a gradnas.supergraph.Model, got {type(model).__name__}.")
+    if not isinstance(model, Model | GivenNetwork):
+        raise TypeError(
+            f"export takes a gradnas.supergraph.Model, or a gradnas.export.GivenNetwork, got {type(model).__name__}."
+        )
     form = _form(format)
     if not trained and format != SourceForm.name:
         raise ValueError(
             f"the network is not trained, and the format {format!r} holds weights. Train it first, or export in the "
             "format 'source', which can do without."
         )
-    network = _exportable(model, facts or NetworkFacts(), trained)
-    shape = model.desc.conf_model_desc.dataset.image_shape
+    facts = facts or NetworkFacts()
+    network = _given(model, facts, trained) if isinstance(model, GivenNetwork) else _found(model, facts, trained)
+    shape = network.image_shape
     images = samples if samples is not None else Samples.noise(shape, "no images were given")
     if tuple(images.images.shape[1:]) != shape:
         raise ValueError(f"the network takes images of {shape}, the samples are of {tuple(images.images.shape[1:])}.")
@@ -146,7 +151,7 @@ def _form(format: str) -> Form:
     return _FORMS[format]
 
 
-def _exportable(model: Model, facts: NetworkFacts, trained: bool) -> Exportable:
+def _found(model: Model, facts: NetworkFacts, trained: bool) -> Exportable:
     choice = next(model.mixed_ops(), None)
     if choice is not None:
         raise ValueError(
@@ -159,26 +164,52 @@ def _exportable(model: Model, facts: NetworkFacts, trained: bool) -> Exportable:
             "state_dict: names and values are the same."
         )
     data = model.desc.conf_model_desc.dataset
-    facts.check_fits(data.channels, data.n_classes)
-    twin = copy.deepcopy(model).to(device="cpu", dtype=torch.float32)
-    for tensor in (*twin.parameters(), *twin.buffers()):
-        tensor.data = tensor.data.contiguous()  # and not channels_last, which the files would keep
+    network = _exportable(model, data.image_shape, data.n_classes, facts, {"arch_hash": model.desc.hash()})
     described = Described(
         desc=model.desc,
         facts=facts,
-        params=count_params(twin),
-        macs=count_macs(twin, data.image_shape),
+        params=network.params,
+        macs=network.macs,
         trained=trained,
-        version=metadata.version("gradnas"),
+        version=network.version,
     )
-    return Exportable(model=twin.eval(), described=described)
+    return replace(network, described=described)
 
 
-def _enliven(model: Model, images: Tensor) -> None:
+def _given(network: GivenNetwork, facts: NetworkFacts, trained: bool) -> Exportable:
+    if not trained:
+        raise ValueError("a network that was designed by hand is exported with its weights: train it first.")
+    identity = {"model": network.name, "model_options": dict(network.options)}
+    return _exportable(network.model, network.image_shape, network.n_classes, facts, identity)
+
+
+def _exportable(
+    model: nn.Module, image_shape: Shape, n_classes: int, facts: NetworkFacts, identity: Mapping[str, object]
+) -> Exportable:
+    """A copy in float32 on the CPU, counted."""
+    facts.check_fits(image_shape[0], n_classes)
+    twin = copy.deepcopy(model).to(device="cpu", dtype=torch.float32)
+    for tensor in (*twin.parameters(), *twin.buffers()):
+        tensor.data = tensor.data.contiguous()  # and not channels_last, which the files would keep
+    return Exportable(
+        model=twin.eval(),
+        image_shape=image_shape,
+        n_classes=n_classes,
+        facts=facts,
+        identity=identity,
+        params=count_params(twin),
+        macs=count_macs(twin, image_shape),
+        version=metadata.version("gradnas"),
+        described=None,
+    )
+
+
+def _enliven(model: nn.Module, images: Tensor) -> None:
     """Give the norms of a fresh network the statistics of these images.
 
     With those they are born with, the logits of a deep network hardly depend on the image, and prove nothing.
     """
+    assert isinstance(model, Model)  # given networks come with their weights
     model.drop_path_prob(0.0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -72,7 +72,7 @@ class NetworkFacts:
         classes = self.classes if self.classes is not None else data.train.classes
         if self.normalization is not None:
             return replace(self, classes=classes)
-        scale = 255.0 if data.train.images.dtype == uint8 else 1.0
+        scale = 255.0 if data.train.dtype == uint8 else 1.0
         return replace(self, classes=classes, normalization=data.normalization, pixel_scale=scale)
 
     def check_fits(self, channels: int, n_classes: int) -> None:

@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
 
+from gradnas.arch import Shape
+from gradnas.export.facts import NetworkFacts
 from gradnas.export.use_source import Described
-from gradnas.supergraph import Model
+from gradnas.training import logits_of
 
 Logits = Callable[[Tensor], Tensor]
 """A network as a function from images (B, C, H, W) to logits (B, n_classes)."""
@@ -21,24 +23,56 @@ class Exportable:
 
     Args:
         model: On the CPU, float32, in evaluation mode.
-        described: What is known of it.
+        image_shape: (channels, height, width) of an image.
+        n_classes: Number of classes.
+        facts: Where it comes from.
+        identity: What tells it from other networks, as plain values.
+        params: Number of weights, without auxiliary towers.
+        macs: Multiply-adds of one image.
+        version: Of gradnas.
+        described: What its source says; None for a network without a description, which has no source form.
     """
 
-    model: Model
-    described: Described
+    model: nn.Module
+    image_shape: Shape
+    n_classes: int
+    facts: NetworkFacts
+    identity: Mapping[str, object]
+    params: int
+    macs: int
+    version: str
+    described: Described | None
 
     def metadata(self) -> Mapping[str, object]:
         """What a file says about itself, as plain values."""
-        desc = self.described.desc.conf_model_desc.dataset
         return {
-            "written_by": f"gradnas {self.described.version}",
-            **self.described.facts.metadata(),
-            "input_shape": ["batch", *desc.image_shape],
-            "n_classes": desc.n_classes,
-            "parameters": self.described.params,
-            "macs": self.described.macs,
-            "arch_hash": self.described.desc.hash(),
+            "written_by": f"gradnas {self.version}",
+            **self.facts.metadata(),
+            "input_shape": ["batch", *self.image_shape],
+            "n_classes": self.n_classes,
+            "parameters": self.params,
+            "macs": self.macs,
+            **self.identity,
         }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GivenNetwork:
+    """A network that was designed by hand, to be exported.
+
+    Args:
+        model: Gives logits (B, n_classes), or a pair that begins with them.
+        name: What it is called.
+        options: What it was built with, as plain values.
+        image_shape: (channels, height, width) of an image.
+        n_classes: Number of classes.
+    """
+
+    model: nn.Module
+    name: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    image_shape: Shape
+    n_classes: int
 
 
 class Form(ABC):
@@ -76,11 +110,10 @@ class Form(ABC):
 class LogitsOnly(nn.Module):
     """The logits of a model, without those of its auxiliary tower."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, n_classes)."""
-        logits: Tensor = self.model(images)[0]
-        return logits
+        return logits_of(self.model(images))[0]

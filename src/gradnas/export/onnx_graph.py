@@ -33,7 +33,7 @@ class OnnxForm(Form):
         import onnx
         import torch.export
 
-        shape = network.described.desc.conf_model_desc.dataset.image_shape
+        shape = network.image_shape
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 LogitsOnly(network.model).eval(),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gradnas.export.form import Exportable, Form, Logits
 from gradnas.export.model_source import MARK, model_source
-from gradnas.export.use_source import AUX_TOWERS, WEIGHTS
+from gradnas.export.use_source import AUX_TOWERS, WEIGHTS, Described
 from gradnas.foundation.checksums import seal_tensors
 
 _EXPORTED = " exported"
@@ -29,11 +29,11 @@ class SourceForm(Form):
     def write(self, network: Exportable, folder: Path) -> tuple[str, ...]:
         from safetensors.torch import save
 
-        text = model_source(network.described)
-        (folder / "model.py").write_text(text, encoding="utf-8", newline="\n")
-        if not network.described.trained:
+        described = _described(network)
+        (folder / "model.py").write_text(model_source(described), encoding="utf-8", newline="\n")
+        if not described.trained:
             return ("model.py",)
-        metadata = {"arch": network.described.desc.hash() + _EXPORTED}
+        metadata = {"arch": described.desc.hash() + _EXPORTED}
         (folder / WEIGHTS).write_bytes(seal_tensors(save(_own_weights(network), metadata=metadata)))
         return WEIGHTS, "model.py"
 
@@ -41,7 +41,7 @@ class SourceForm(Form):
         module = _imported(folder / "model.py")
         built: nn.Module = module.build()
         _check_names(built, network)
-        if network.described.trained:
+        if _described(network).trained:
             return module.load()
         built.load_state_dict(_own_weights(network))
         return built.eval()
@@ -71,6 +71,15 @@ class SourceForm(Form):
             return False
         before = {name: value for name, value in before.items() if not name.startswith(AUX_TOWERS)}
         return before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in after)
+
+
+def _described(network: Exportable) -> Described:
+    if network.described is None:
+        raise ValueError(
+            "a network that was designed by hand has a source already, and gradnas writes that of found ones alone. "
+            "Formats 'torch' and 'onnx' hold any network."
+        )
+    return network.described
 
 
 def _own_weights(network: Exportable) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ class TorchForm(Form):
 
 def torch_program(network: Exportable) -> "ExportedProgram":
     """The network as a program for any number of images; it names no file of this machine."""
-    shape = network.described.desc.conf_model_desc.dataset.image_shape
+    shape = network.image_shape
     with quiet(), torch.no_grad():
         program = torch.export.export(
             LogitsOnly(network.model).eval(),

@@ -10,11 +10,10 @@ class AuxTower(nn.Module):
     """Auxiliary head of the DARTS evaluation network: ``(B, C, H, W) -> (B, n_classes)``.
 
     ReLU, 5×5 average pooling of the given stride, 1×1 convolution to 128, 2×2 convolution to 768, linear. The pooled
-    map must be 2×2, else ValueError. The paper's ImageNet tower lacks the second norm; pass ``second_norm=False`` to
-    reproduce that run.
+    map must be 2×2, else ValueError. The paper's ImageNet tower lacks the second norm, as the description says.
     """
 
-    def __init__(self, aux_tower_desc: AuxTowerDesc, *, second_norm: bool = True) -> None:
+    def __init__(self, aux_tower_desc: AuxTowerDesc) -> None:
         super().__init__()
         self.stride = aux_tower_desc.stride
         # not in place: the cell output goes on to the next cells
@@ -24,7 +23,7 @@ class AuxTower(nn.Module):
             batch_norm(128, affine=True),
             nn.ReLU(),
             nn.Conv2d(128, 768, 2, bias=False),
-            batch_norm(768, affine=True) if second_norm else nn.Identity(),
+            batch_norm(768, affine=True) if aux_tower_desc.second_norm else nn.Identity(),
             nn.ReLU(),
         )
         self.classifier = nn.Linear(768, aux_tower_desc.n_classes)

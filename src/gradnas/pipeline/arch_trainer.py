@@ -92,6 +92,7 @@ class ArchTrainer(Trainer):
         stabilize: StabilizeConf | None = None,
     ) -> None:
         self.strategy = strategy if strategy is not None else self.strategy_class()
+        conf_train.check_search()
         check_penalty(conf_train, self.strategy)
         if stabilize is None:
             stabilize = conf_train.stabilize if isinstance(conf_train, SearchConf) else StabilizeConf()

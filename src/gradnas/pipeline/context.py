@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from gradnas.config import PhaseConf, SearchConf
-from gradnas.data import Augmentation, BatchLoader, DataLoaders, DataSource, ImageSet, stratified_split
+from gradnas.data import Augmentation, BatchLoader, DataLoaders, DataSource, LabeledImages, stratified_split
 from gradnas.foundation.seeds import generator, seeded_initialization
 from gradnas.pipeline.run_folder import RunFolder
 from gradnas.pipeline.tensorboard_log import FOLDER, TensorBoardLog
-from gradnas.supergraph import Model
 from gradnas.training import CheckPoint, EpochRecord, Listener, Metrics, Silence, Stop, create_checkpoint
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class RunContext:
     """
 
     data: DataSource
-    val_set: ImageSet | None = None
+    val_set: LabeledImages | None = None
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     folder: RunFolder | None = None
@@ -62,7 +64,7 @@ class RunContext:
             return False
         return True
 
-    def model(self, build: Callable[[], Model], purpose: str) -> Model:
+    def model(self, build: Callable[[], Network], purpose: str) -> Network:
         """Build a network with initial weights that follow from the seed, on the device, in channels_last."""
         with seeded_initialization(self.seed, purpose):
             model = build()
@@ -87,7 +89,7 @@ class RunContext:
             train, val = train.subset(kept), train.subset(held_out)
         augmentation = replace(self.data.augmentation, cutout=conf.cutout, policy=conf.policy)
 
-        def evaluated(images: ImageSet | None, purpose: str) -> BatchLoader | None:
+        def evaluated(images: LabeledImages | None, purpose: str) -> BatchLoader | None:
             if images is None:
                 return None
             if conf.max_steps_per_epoch is not None:  # only the first batches are used, and folders are sorted by class
@@ -108,7 +110,7 @@ class RunContext:
 
     def _loader(
         self,
-        images: ImageSet,
+        images: LabeledImages,
         batch_size: int,
         purpose: str,
         augmentation: Augmentation | None,
@@ -132,14 +134,22 @@ class RunContext:
         """The listener of a phase: the run's own one, and ``metrics.jsonl``."""
         return self.listener if self.folder is None else self._logged(self.folder, phase)
 
-    def log_search_to(self, phase: str) -> tuple[Listener, Callable[[dict[str, Any]], None] | None]:
-        """The listener of a search, and what takes its records of ``alphas.jsonl``; None writes none."""
+    def log_search_to(
+        self, phase: str, alphas: str = "alphas.jsonl"
+    ) -> tuple[Listener, Callable[[dict[str, Any]], None] | None]:
+        """The listener of a search, and what takes the records of its architecture parameters; None writes none.
+
+        Args:
+            phase: Its name.
+            alphas: Name of their log in the run folder, which is of this search alone.
+        """
         if self.folder is None:
             return self.listener, None
-        logged = self._logged(self.folder, phase, alphas=True)
+        (self.folder / alphas).parent.mkdir(parents=True, exist_ok=True)
+        logged = self._logged(self.folder, phase, alphas=alphas)
         return logged, logged.on_alphas
 
-    def _logged(self, folder: RunFolder, phase: str, *, alphas: bool = False) -> "_Logged":
+    def _logged(self, folder: RunFolder, phase: str, *, alphas: str | None = None) -> "_Logged":
         events = TensorBoardLog(folder / FOLDER / phase) if self.tensorboard else None
         return _Logged(folder, self.listener, events, alphas=alphas)
 
@@ -147,16 +157,18 @@ class RunContext:
 class _Logged:
     """Writes the logs of a phase. When it goes on they are cut back to what its checkpoint knows."""
 
-    def __init__(self, folder: RunFolder, listener: Listener, events: TensorBoardLog | None, *, alphas: bool) -> None:
+    def __init__(
+        self, folder: RunFolder, listener: Listener, events: TensorBoardLog | None, *, alphas: str | None
+    ) -> None:
         self._folder, self._listener, self._events, self._alphas = folder, listener, events, alphas
         self.on_progress = listener.on_progress
 
     def on_start(self, phase: str, metrics: Metrics) -> None:
         epoch = metrics.next_epoch()
         self._folder.restore("metrics.jsonl", phase, metrics.to_list())
-        if self._alphas:
-            self._folder.rewind("alphas.jsonl", epoch)
-            self._folder.warn_of_gaps("alphas.jsonl", epoch)
+        if self._alphas is not None:
+            self._folder.rewind(self._alphas, epoch)
+            self._folder.warn_of_gaps(self._alphas, epoch)
         if self._events is not None:
             self._events.begin(epoch)
         self._listener.on_start(phase, metrics)
@@ -168,6 +180,7 @@ class _Logged:
         self._listener.on_epoch(record)
 
     def on_alphas(self, record: dict[str, Any]) -> None:
-        self._folder.append("alphas.jsonl", record)
+        assert self._alphas is not None
+        self._folder.append(self._alphas, record)
         if self._events is not None:
             self._events.alphas(record)

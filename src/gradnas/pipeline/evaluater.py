@@ -1,28 +1,42 @@
 """The retraining phase: the found architecture as a deep network, trained from scratch and tested once."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from gradnas.arch import ModelDesc
 from gradnas.config import RetrainConf
 from gradnas.data import DataLoaders
 from gradnas.pipeline.context import RunContext
+from gradnas.pipeline.run_folder import MODEL_FACTS
 from gradnas.pipeline.weights import save_weights
 from gradnas.spaces import ModelDescBuilder
 from gradnas.supergraph import Model
-from gradnas.training import CheckPoint, Metrics, Trainer
+from gradnas.training import CheckPoint, Metrics, TestReport, Trainer
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Metrics of the training, the trained network, and the confusion matrix of the test set (rows the true class)."""
+    """What a retraining leaves.
+
+    Args:
+        train_metrics: Metrics of the training, test included.
+        model: The trained network, with the moving average of its weights where there is one.
+        test_report: All about the test; None without a test set.
+    """
 
     train_metrics: Metrics
     model: nn.Module
-    confusion: Tensor | None
+    test_report: TestReport | None
+
+    @property
+    def confusion(self) -> Tensor | None:
+        """Confusion matrix of the test set, rows the true class; None without a test set."""
+        return None if self.test_report is None else torch.tensor(self.test_report.confusion)
 
 
 class Evaluater:
@@ -36,7 +50,7 @@ class Evaluater:
 
     def __init__(self, context: RunContext, *, phase: str = "retrain", subfolder: str = "") -> None:
         self.context, self.phase, self.subfolder = context, phase, subfolder
-        self._confusion: Tensor | None = None
+        self._test_report: TestReport | None = None
 
     def evaluate(self, conf_eval: RetrainConf, model_desc_builder: ModelDescBuilder) -> EvalResult:
         """Create the network, train it (or go on), test it once, and save its weights.
@@ -44,11 +58,28 @@ class Evaluater:
         Raises:
             FileNotFoundError: When there is no found description.
         """
-        model = self.create_model(conf_eval, model_desc_builder)
+        return self._evaluated(conf_eval, self.create_model(conf_eval, model_desc_builder), None)
+
+    def evaluate_network(self, conf_eval: RetrainConf, build: Callable[[], nn.Module], identity: str) -> EvalResult:
+        """As :meth:`evaluate`, for a network that was not found by a search.
+
+        What images it reads is written as ``model.json``.
+
+        Args:
+            conf_eval: How it is trained.
+            build: Makes it; what it draws follows from the seed.
+            identity: What tells it from other networks; its weights carry it.
+        """
+        if self.context.folder is not None:
+            facts = {"model": identity, "image_shape": list(self.context.data.train.shape)}
+            self.context.folder.write_json(MODEL_FACTS, {**facts, "n_classes": self.context.data.train.n_classes})
+        return self._evaluated(conf_eval, self.context.model(build, f"{self.phase}.weights"), identity)
+
+    def _evaluated(self, conf_eval: RetrainConf, model: nn.Module, identity: str | None) -> EvalResult:
         metrics = self.train_model(conf_eval, model, self.context.checkpoint(self.phase, conf_eval))
         if self.context.folder is not None:
-            save_weights(model, self._file("weights.safetensors"))
-        return EvalResult(metrics, model, self._confusion)
+            save_weights(model, self._file("weights.safetensors"), identity)
+        return EvalResult(metrics, model, self._test_report)
 
     def create_model(
         self,
@@ -72,13 +103,7 @@ class Evaluater:
         if not found_path.is_file():
             raise FileNotFoundError(f"no found architecture at {found_path}; the search of this run should make it.")
         found = ModelDesc.load(found_path)
-        desc = builder.grow(
-            found,
-            channels=conf_eval.channels,
-            cells=conf_eval.cells,
-            nodes=len(found.cell_descs[0].nodes()),
-            aux_weight=conf_eval.aux_weight,
-        )
+        desc = retrained_desc(builder, found, conf_eval)
         desc.save(full_desc_filename if full_desc_filename is not None else self._file("full_arch.json"))
         return self.context.model(
             lambda: Model(desc, droppath=True, affine=True, registry=builder.registry), f"{self.phase}.weights"
@@ -96,7 +121,7 @@ class Evaluater:
             stop=self.context.stop,
         )
         metrics = trainer.fit(self.get_data(conf_train))
-        self._confusion = trainer.confusion
+        self._test_report = trainer.test_report
         return metrics
 
     def get_data(self, conf_loader: RetrainConf) -> DataLoaders:
@@ -109,3 +134,15 @@ class Evaluater:
             raise ValueError("the evaluater reads and writes files; give the run a folder.")
         (folder / self.subfolder).mkdir(exist_ok=True)
         return folder / self.subfolder / name
+
+
+def retrained_desc(builder: ModelDescBuilder, found: ModelDesc, conf: RetrainConf) -> ModelDesc:
+    """The network that is retrained: the found one with its nodes and reductions, at the size of the settings.
+
+    Args:
+        builder: The space that the found description is of.
+        found: The found description.
+        conf: Settings of the retraining.
+    """
+    kept = {"nodes": len(found.cell_descs[0].nodes()), "reductions": found.conf_model_desc.n_reductions}
+    return builder.grow(found, **kept, **conf.network())

@@ -2,16 +2,17 @@
 
 import math
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from gradnas.arch import DatasetConf, ModelDesc
 from gradnas.config import RunConf, build_space, build_strategy
-from gradnas.costs import count_macs, count_params, measure_latency
-from gradnas.data import Augmentation, DataSource, load_data
+from gradnas.costs import count_macs, count_params
+from gradnas.data import DataSource, load_with
 from gradnas.finalizers import Finalizers, RandomFinalizers
 from gradnas.foundation.seeds import derive_seed
 from gradnas.pipeline.arch_trainer import ArchTrainer
@@ -19,10 +20,12 @@ from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.diagnostics import genotype_text
 from gradnas.pipeline.evaluater import EvalResult, Evaluater
 from gradnas.pipeline.random_searcher import RandomSearcher, equal_budget_epochs
+from gradnas.pipeline.run_summary import RunSummary
 from gradnas.pipeline.running import is_settled, restore_search_log, search_seconds
+from gradnas.pipeline.search_combinations import grid_facts
 from gradnas.pipeline.search_plan import warmup_epochs
-from gradnas.pipeline.searcher import Searcher, SearchResult
-from gradnas.report.records.share_intervals import wilson_interval
+from gradnas.pipeline.searcher import SearchResult
+from gradnas.pipeline.searching import searcher_for
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer, RandomSearch, Strategy
 from gradnas.supergraph import Model
@@ -54,26 +57,25 @@ class Experiment:
             The summary, also written as ``summary.json``.
         """
         known, context = self.known(), self.context
-        latency = known.get("latency")
         if context.resume and context.folder is not None and is_settled(context.folder):
             self._take_up_search()
             summary = known
         else:
             summary = self.record_search(self.search())
         if self.conf.retrain.epochs > 0 and self.context.may_begin("retrain"):
-            summary = self.record_retraining(self.retrain(), summary, latency)
+            summary = self.record_retraining(self.retrain(), summary, known)
         if self.conf.baseline.samples > 0 and self.context.may_begin("baseline_search_0"):
             summary |= self.baseline(summary["search_epochs"])
-        if summary.get("out_of_time") != self._out_of_time(summary) or "random_baseline_samples" in summary:
-            summary["out_of_time"] = self._out_of_time(summary)
-            self._write(summary)
+        if summary.get("out_of_time") != self._summary.out_of_time(summary) or "random_baseline_samples" in summary:
+            summary["out_of_time"] = self._summary.out_of_time(summary)
+            self._summary.write(summary)
         return summary
 
     def retrain_only(self) -> dict[str, Any]:
         """Retrain the architecture that the folder holds; the summary keeps what it knew."""
         known = self.known()
         self._take_up_search()
-        return self.record_retraining(self.retrain(), known, known.get("latency"))
+        return self.record_retraining(self.retrain(), known, known)
 
     def _take_up_search(self) -> None:
         """A search that is not entered: its time counts, as the limit is one of all phases, and its log stays whole."""
@@ -87,11 +89,10 @@ class Experiment:
         """Find an architecture; it is saved as ``arch.json``."""
         conf = self.conf.search
         with self._explained("search"):
-            if isinstance(self.strategy, RandomSearch):
-                result = RandomSearcher(self.context, self.strategy).search(conf, self.space)
-                return Searcher(self.context).clean_log_result(conf, result)
-            searcher = Searcher(self.context, self.strategy)
-            return searcher.search(conf, self.space, ArchTrainer, make_finalizers(conf.finalizers, self.context.seed))
+            learns = isinstance(self.strategy, MetaOptimizer)
+            finalizers = make_finalizers(conf.finalizers if learns else "random", self.context.seed)
+            searcher = searcher_for(self.context, self.strategy, self.conf.grid)
+            return searcher.search(conf, self.space, ArchTrainer if learns else None, finalizers)
 
     def retrain(self) -> EvalResult:
         """Train and test the found architecture."""
@@ -126,7 +127,7 @@ class Experiment:
                 extra=2.0 * self.conf.search.stabilize.perturb_steps if adversary else 0.0,
             )
             searcher.strategy = replace(strategy, epochs=epochs)
-        found = searcher.search(self.conf.search, self.space)
+        found = searcher.find(self.conf.search, self.space)
         folder = self.context.folder
         assert folder is not None and found.model_desc is not None and found.search_metrics is not None
         (folder / "baseline").mkdir(exist_ok=True)
@@ -155,31 +156,33 @@ class Experiment:
 
     def known(self) -> dict[str, Any]:
         """What the folder's summary says already."""
-        return (self.context.folder.read_json("summary.json") if self.context.folder is not None else None) or {}
+        return self._summary.known()
 
     def record_search(self, search: SearchResult) -> dict[str, Any]:
         """Write summary and report of a search that is done; returns the summary."""
         assert search.model_desc is not None
         summary = {**self._facts(), **self._search_facts(search.model_desc, search)}
-        summary["out_of_time"] = self._out_of_time({})
-        self._write(summary)
+        summary["out_of_time"] = self._summary.out_of_time({})
+        self._summary.write(summary)
         return summary
 
-    def record_retraining(self, result: EvalResult, known: dict[str, Any], latency: Any) -> dict[str, Any]:
+    def record_retraining(
+        self, result: EvalResult, known: dict[str, Any], measured: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Write summary and report of a retraining that is done.
 
         Args:
             result: What it gave.
             known: The summary before it, which is kept as far as the retraining does not say otherwise.
-            latency: Of the same network, where it was measured before: it is not measured again.
+            measured: An earlier summary of the same network: the speed that it knows is not measured again.
 
         Returns:
             The summary.
         """
         found = {} if "arch_hash" in known else self._found_again()
-        summary = {**known, **found, **self._facts(), **self._retrain_facts(result, latency)}
-        summary["out_of_time"] = self._out_of_time(known)
-        self._write(summary)
+        summary = {**known, **found, **self._facts(), **self._summary.of_training(result, self.conf.retrain, measured)}
+        summary["out_of_time"] = self._summary.out_of_time(known)
+        self._summary.write(summary)
         return summary
 
     def _found_again(self) -> dict[str, Any]:
@@ -195,24 +198,16 @@ class Experiment:
         )
         return self._arch_facts(folder.read_desc())
 
-    def _out_of_time(self, known: dict[str, Any]) -> list[str]:
-        """The phases that the limit of time has cut short or kept from beginning, those known before among them."""
-        phases = {**dict.fromkeys(known.get("out_of_time", ()), True), **self.context.stop.cut_short}
-        return [phase for phase, cut_short in phases.items() if cut_short]
+    @property
+    def _summary(self) -> RunSummary:
+        return RunSummary(self.context)
 
     def _facts(self) -> dict[str, Any]:
-        data = self.context.data
         return {
-            "dataset": data.name,
-            "classes": list(data.train.classes),
-            "n_train": len(data.train),
-            "n_test": None if data.test is None else len(data.test),
-            "pixels": str(data.train.images.dtype).removeprefix("torch."),
-            "normalization": asdict(data.normalization),
+            **self._summary.of_data(),
             "space": self.conf.space.name,
             "strategy": self.conf.strategy.name,
             "strategy_options": self.conf.strategy.options,
-            "seed": self.context.seed,
         }
 
     def _search_facts(self, found: ModelDesc, search: SearchResult) -> dict[str, Any]:
@@ -223,6 +218,7 @@ class Experiment:
             "search_seconds": None if metrics is None else metrics.seconds(),
             "search_val_accuracy": None if best is None or math.isnan(best) else best,
             "search_epochs": self._search_epochs(metrics),
+            **(grid_facts(self.context.folder) if self.conf.grid.enabled and self.context.folder is not None else {}),
         }
 
     def _arch_facts(self, found: ModelDesc) -> dict[str, Any]:
@@ -241,31 +237,6 @@ class Experiment:
             return 0
         return len(metrics) if isinstance(self.strategy, MetaOptimizer) else self.conf.search.epochs
 
-    def _retrain_facts(self, result: EvalResult, latency: Any) -> dict[str, Any]:
-        """What a retraining adds."""
-        metrics, test = result.train_metrics, result.train_metrics.test
-        n = 0 if result.confusion is None else int(result.confusion.sum())  # max_steps_per_epoch may shorten the test
-        return {
-            "test_accuracy": None if test is None else test.top1,
-            "test_accuracy_ci95": None if test is None else [100 * end for end in wilson_interval(test.top1 / 100, n)],
-            "test_loss": None if test is None else test.loss,
-            "n_test": n or None,
-            "confusion": None if result.confusion is None else result.confusion.tolist(),
-            "params": count_params(result.model),
-            "macs": count_macs(result.model, self.context.data.train.shape),
-            "latency": latency or asdict(measure_latency(result.model, self.context.data.train.shape)),
-            "retrain_seconds": metrics.seconds(),
-            "retrain_epochs": self.conf.retrain.epochs,
-        }
-
-    def _write(self, summary: dict[str, Any]) -> None:
-        from gradnas.report import write_report  # draws; a search alone should not pay for importing it
-
-        if self.context.folder is not None:
-            summary["log_lines"] = self.context.folder.count_lines()
-            self.context.folder.write_json("summary.json", summary)
-            write_report(self.context.folder.path)
-
 
 def facts_of_search(summary: dict[str, Any]) -> dict[str, Any]:
     """A summary without what a retraining and a baseline have added, for the folder of another retraining.
@@ -276,7 +247,7 @@ def facts_of_search(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in summary.items()
-        if not key.startswith(added) and key not in ("confusion", "latency", "log_lines", "out_of_time")
+        if not key.startswith(added) and key not in ("confusion", "latency", "throughput", "log_lines", "out_of_time")
     }
 
 
@@ -313,18 +284,18 @@ def load_source(conf: RunConf, *, download: bool = True) -> DataSource:
     """
     if conf.data.source is None:
         raise ValueError(
-            "this run used a data set object given in Python, which its configuration cannot name. Call gradnas.search "
-            "or gradnas.retrain with the data set again."
+            "this run used a data set object given in Python, which its configuration cannot name. Call "
+            "gradnas.search, gradnas.retrain or gradnas.train with the data set again."
         )
-    data = load_data(conf.data.source, image_size=conf.data.image_size, root=conf.data.root, download=download)
+    data = load_with(conf.data.source, conf.data.load_options, root=conf.data.root, download=download)
     return with_augmentation(data, conf)
 
 
 def with_augmentation(data: DataSource, conf: RunConf) -> DataSource:
     """The data set with the configured crop and flip where they are set."""
-    padding = data.augmentation.crop_padding if conf.data.crop_padding is None else conf.data.crop_padding
-    flip = data.augmentation.flip if conf.data.flip is None else conf.data.flip
-    return replace(data, augmentation=Augmentation(crop_padding=padding, flip=flip))
+    crop, flip, window = conf.data.crop_padding, conf.data.flip, conf.data.resized_crop
+    augmentation = data.augmentation.changed(crop_padding=crop, flip=flip, resized_crop=window)
+    return replace(data, augmentation=augmentation)
 
 
 def prepare(

@@ -33,10 +33,12 @@ from gradnas.pipeline.experiment import (
     make_finalizers,
     resolve_device,
 )
+from gradnas.pipeline.manual_experiment import ManualExperiment
 from gradnas.pipeline.refusals import refuse_early
 from gradnas.pipeline.run_folder import RunFolder
 from gradnas.pipeline.running import retraining_has_begun, running
-from gradnas.pipeline.searcher import Searcher, SearchResult
+from gradnas.pipeline.searcher import SearchResult
+from gradnas.pipeline.searching import Searching, searcher_for
 from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer, Strategy
 from gradnas.training import Listener, Silence
@@ -46,6 +48,8 @@ _NO_BASELINE = BaselineConf(samples=0)
 
 class ExperimentRunner:
     """Runs the search of a configuration in ``<out>/<base_name>_search`` and its evaluation in ``…_eval``.
+
+    A configuration that names a model has an evaluation alone, which trains the model.
 
     Each folder is a finished run of its own: the first asks for a search alone; the second holds the architecture found
     in the first, its retraining, and the facts of that search. Neither trains a random baseline. The ``max_time`` of
@@ -66,6 +70,9 @@ class ExperimentRunner:
     method: ClassVar[type[Strategy] | None] = None
     """The strategy that a runner is named after and takes alone; None, here, takes any."""
 
+    manual: ClassVar[bool] = False
+    """Whether a runner takes configurations that name a model alone."""
+
     def __init__(
         self,
         config_filename: str | os.PathLike[str],
@@ -76,6 +83,17 @@ class ExperimentRunner:
         listener: Listener | None = None,
     ) -> None:
         self.conf = load_config(Path(config_filename))
+        model = self.conf.model.name
+        if self.manual and model is None:
+            raise ValueError(
+                f"{type(self).__name__} trains a given model, the configuration names none. Set model.name, or use "
+                "ExperimentRunner."
+            )
+        if self.method is not None and model is not None:
+            raise ValueError(
+                f"{type(self).__name__} searches, the configuration names the model {model!r}. Leave it out, or use "
+                "ExperimentRunner."
+            )
         if self.method is not None and not isinstance(build_strategy(self.conf.strategy), self.method):
             name = next(name for name, kind in STRATEGIES.items() if kind is self.method)
             raise ValueError(
@@ -97,6 +115,8 @@ class ExperimentRunner:
                 begun with another architecture than the search has found since, as with more time.
         """
         self._refuse(search, eval)
+        if self.conf.model.name is not None:
+            return None, self._train_model() if eval else None
         found: SearchResult | None = None
         evaluated: EvalResult | None = None
         if search:
@@ -109,6 +129,14 @@ class ExperimentRunner:
             with self._entered("eval", replace(self.conf, baseline=_NO_BASELINE)) as experiment:
                 evaluated = self._evaluate_found(experiment)
         return found, evaluated
+
+    def _train_model(self) -> EvalResult:
+        """The evaluation of a configuration that names a model: there is nothing to search."""
+        with self._folder("eval", self.conf) as context:
+            experiment = ManualExperiment(conf=self.conf, context=context)
+            trained = experiment.train()
+            experiment.record(trained)
+        return trained
 
     def _refuse_another_architecture(self) -> None:
         """An evaluation goes on with what it has begun with. ValueError before anything in its folder is written."""
@@ -130,7 +158,7 @@ class ExperimentRunner:
         write_atomic(self._folder_path("eval") / "arch.json", arch.read_bytes())
         evaluated = self.run_eval(self.conf)
         facts = facts_of_search(searched.read_json("summary.json") or {})
-        experiment.record_retraining(evaluated, facts, experiment.known().get("latency"))
+        experiment.record_retraining(evaluated, facts, experiment.known())
         return evaluated
 
     def run_search(self, conf: RunConf) -> SearchResult:
@@ -154,10 +182,9 @@ class ExperimentRunner:
         name = self.conf.search.finalizers if self.trainer_class() is not None else "random"
         return make_finalizers(name, self.conf.seed)
 
-    def searcher(self) -> Searcher:
-        """The searcher of the run in progress."""
-        strategy = build_strategy(self.conf.strategy)
-        return Searcher(self.context, strategy if isinstance(strategy, MetaOptimizer) else None)
+    def searcher(self) -> Searching:
+        """What searches in the run in progress."""
+        return searcher_for(self.context, build_strategy(self.conf.strategy), self.conf.grid)
 
     def evaluater(self) -> Evaluater:
         """The evaluater of the run in progress."""
@@ -178,8 +205,12 @@ class ExperimentRunner:
             raise ValueError("the configuration names no data set; set data.source.")
         if evaluation and self.conf.retrain.epochs < 1:
             raise ValueError("an evaluation needs at least one epoch: set retrain.epochs.")
-        conf = self.conf if evaluation else replace(self.conf, retrain=RetrainConf(epochs=0))
+        conf = self.conf
         self._context = RunContext(data=self._data, seed=conf.seed, device=resolve_device(conf.device))
+        if conf.model.name is not None:
+            refuse_early(ManualExperiment(conf=conf, context=self._context))
+            return
+        conf = conf if evaluation else replace(conf, retrain=RetrainConf(epochs=0))
         refuse_early(self._experiment(conf), search=search)
 
     def _experiment(self, conf: RunConf) -> Experiment:
@@ -188,6 +219,11 @@ class ExperimentRunner:
 
     @contextmanager
     def _entered(self, phase: str, conf: RunConf) -> Iterator[Experiment]:
+        with self._folder(phase, conf):
+            yield self._experiment(conf)
+
+    @contextmanager
+    def _folder(self, phase: str, conf: RunConf) -> Iterator[RunContext]:
         assert self._data is not None
         path = self._folder_path(phase)
         if self.clean_expdir and RunFolder(path).is_run():
@@ -203,4 +239,4 @@ class ExperimentRunner:
             tensorboard=conf.tensorboard,
         )
         with running(context, RunFolder.entered(path, conf, resume=resume), conf, goes_on=resume) as self._context:
-            yield self._experiment(conf)
+            yield self._context

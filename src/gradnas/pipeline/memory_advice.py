@@ -8,13 +8,13 @@ from gradnas.spaces import ModelDescBuilder
 from gradnas.strategies import MetaOptimizer
 
 
-def ways_to_shrink(phase: PhasePlan, conf: RunConf, space: ModelDescBuilder) -> list[str]:
+def ways_to_shrink(phase: PhasePlan, conf: RunConf, space: ModelDescBuilder | None) -> list[str]:
     """Settings that let a phase fit, or at least take less, the most effective first; only those that apply.
 
     Args:
         phase: The phase that does not fit.
         conf: The run.
-        space: Its space.
+        space: Its space; None where nothing is searched.
     """
     part = "retrain" if phase.phase == "retrain" else "search"
     ways: list[str] = []
@@ -53,7 +53,10 @@ def _for_training(phase: PhasePlan, conf: RunConf, part: str) -> Iterator[str]:
         yield f"{part}.precision=bfloat16"
 
 
-def _for_the_network(phase: PhasePlan, space: ModelDescBuilder) -> Iterator[str]:
+def _for_the_network(phase: PhasePlan, space: ModelDescBuilder | None) -> Iterator[str]:
+    if space is None:
+        yield "a smaller model"
+        return
     if phase.phase == "retrain":
         yield "smaller retrain.channels or retrain.cells"
         return

@@ -1,10 +1,10 @@
-"""DARTS and DiDARTS under the names of the systems before: trainers and runners, thin over the general ones."""
+"""Trainers and runners under the names of the systems before, thin over the general ones."""
 
 from typing import ClassVar
 
 from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.experiment_runner import ExperimentRunner
-from gradnas.strategies import Darts, DiDarts, MetaOptimizer, Strategy
+from gradnas.strategies import Darts, DiDarts, MetaOptimizer, RandomSearch, Strategy
 
 
 class BilevelArchTrainer(ArchTrainer):
@@ -37,3 +37,15 @@ class DidartsExperimentRunner(ExperimentRunner):
     def trainer_class(self) -> type[ArchTrainer]:
         """:class:`DidartsArchTrainer`."""
         return DidartsArchTrainer
+
+
+class RandomExperimentRunner(ExperimentRunner):
+    """:class:`ExperimentRunner` for configurations whose strategy is ``random``. ValueError for another strategy."""
+
+    method: ClassVar[type[Strategy] | None] = RandomSearch
+
+
+class ManualExperimentRunner(ExperimentRunner):
+    """:class:`ExperimentRunner` for configurations that name a model. ValueError for one that searches."""
+
+    manual: ClassVar[bool] = True

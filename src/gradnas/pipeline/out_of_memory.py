@@ -14,6 +14,7 @@ from gradnas.costs import AvailableMemory, available_memory
 from gradnas.data import DataFacts
 from gradnas.foundation.sizes import size_text
 from gradnas.pipeline.experiment import Experiment
+from gradnas.pipeline.manual_experiment import AnyExperiment
 from gradnas.pipeline.memory_advice import ways_to_shrink
 from gradnas.pipeline.plan import PhasePlan, plan_phases
 
@@ -32,7 +33,7 @@ class OutOfMemoryError(MemoryError):
 
 
 @contextmanager
-def explained(experiment: Experiment, phase: str) -> Iterator[None]:
+def explained(experiment: AnyExperiment, phase: str) -> Iterator[None]:
     """Around a phase: if it runs out of memory, what it held is freed, and the error says what to do.
 
     The peak is predicted by a few tiny steps, see :mod:`gradnas.pipeline.memory_trial`, which cost nothing unless there
@@ -84,7 +85,7 @@ def _let_go(error: BaseException, device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _explanation(experiment: Experiment, phase: str, before: AvailableMemory, cause: str) -> str:
+def _explanation(experiment: AnyExperiment, phase: str, before: AvailableMemory, cause: str) -> str:
     conf = experiment.conf.retrain if phase == "retrain" else experiment.conf.search
     what = f"out of memory in phase {phase!r} with batch_size={conf.batch_size}"
     what += f" and eval_batch_size={conf.eval_batch_size}"
@@ -101,7 +102,8 @@ def _explanation(experiment: Experiment, phase: str, before: AvailableMemory, ca
         if planned.fits:  # and yet it did not: what is not predicted took more than the usual headroom
             numbers += ", of which kernels, allocators and the rest of the process take a part"
             planned = replace(planned, available_bytes=planned.peak_bytes)
-    ways = ways_to_shrink(planned, experiment.conf, experiment.space)
+    space = experiment.space if isinstance(experiment, Experiment) else None
+    ways = ways_to_shrink(planned, experiment.conf, space)
     return (
         f"{what}: {numbers} ({cause}). What shrinks it, most effective first: {'; '.join(ways)}. `gradnas resume` "
         "would run out again; start a new run with one of these."
@@ -119,7 +121,7 @@ def _without_onednn() -> Iterator[None]:
         torch.backends.mkldnn.enabled = before
 
 
-def _planned(experiment: Experiment, phase: str, left: AvailableMemory) -> PhasePlan:
+def _planned(experiment: AnyExperiment, phase: str, left: AvailableMemory) -> PhasePlan:
     context = experiment.context
     facts = replace(DataFacts.of(context.data), n_val=None if context.val_set is None else len(context.val_set))
     if left.n_bytes is not None and context.device.type == "cpu":
@@ -128,7 +130,7 @@ def _planned(experiment: Experiment, phase: str, left: AvailableMemory) -> Phase
     return next(iter(plan_phases(experiment, facts, left, _found(experiment), only=phase)))
 
 
-def _found(experiment: Experiment) -> ModelDesc | None:
+def _found(experiment: AnyExperiment) -> ModelDesc | None:
     folder = experiment.context.folder
     found = None if folder is None else folder / "arch.json"
     return None if found is None or not found.is_file() else ModelDesc.load(found)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -11,25 +11,29 @@ import torch
 from torch import nn
 
 from gradnas.arch import ModelDesc, Shape
-from gradnas.config import PhaseConf, RetrainConf, RunConf, SearchConf, build_strategy
+from gradnas.config import PhaseConf, RetrainConf, RunConf, SearchConf, build_model, build_strategy
 from gradnas.costs import AvailableMemory, MemoryTracer, available_memory, count_macs, count_params
 from gradnas.data import BatchPlan, DataFacts, DataSource, ImageSet, Normalization, published_facts
 from gradnas.data.source import default_augmentation
 from gradnas.foundation.seeds import seeded_initialization
 from gradnas.pipeline.arch_trainer import ArchTrainer
-from gradnas.pipeline.context import RunContext
+from gradnas.pipeline.context import Network, RunContext
+from gradnas.pipeline.evaluater import retrained_desc
 from gradnas.pipeline.experiment import (
     Experiment,
+    dataset_conf,
     load_source,
     make_finalizers,
-    prepare,
     resolve_device,
     with_augmentation,
 )
+from gradnas.pipeline.grid_plan import plan_combinations
+from gradnas.pipeline.manual_experiment import AnyExperiment, ManualExperiment, prepare_run
 from gradnas.pipeline.memory_trial import CreateTrainer, PhaseMemory, measure_phase
 from gradnas.pipeline.random_searcher import RandomSearcher
 from gradnas.pipeline.refusals import refuse_early
 from gradnas.pipeline.run_folder import RunFolder
+from gradnas.spaces import with_changes
 from gradnas.strategies import MetaOptimizer, RandomSearch
 from gradnas.supergraph import Model
 from gradnas.training import Trainer, steps_per_epoch
@@ -48,7 +52,8 @@ class PhasePlan:
 
     Args:
         phase: ``search``, ``retrain`` or ``baseline``.
-        network: What was looked at: ``supergraph``, ``found network`` or, as a stand-in, ``random member``.
+        network: What was looked at: ``supergraph``, ``found network`` or, as a stand-in, ``random member``; the name of
+            the model where none is searched.
         model: The same without memory, for counting.
         image_shape: (channels, height, width).
         epochs: Epochs of the phase; None where they follow from a search that has not run.
@@ -193,17 +198,19 @@ def plan(run: RunConf | str | os.PathLike[str], *, found: ModelDesc | None = Non
     conf, stored = (run, None) if isinstance(run, RunConf) else _stored(run)
     device = resolve_device(conf.device)
     available = available_memory(device)  # before data is read, which counts among what the run takes
-    facts = None if conf.data.source is None else published_facts(conf.data.source, conf.data.image_size)
+    source, size = conf.data.source, conf.data.image_size
+    facts = None if source is None else published_facts(source, size, conf.data.load_options)
     if facts is None:
         facts = DataFacts.of(load_source(conf, download=False))
-    experiment = prepare(conf, RunContext(data=with_augmentation(_blank(facts), conf), seed=conf.seed, device=device))
+    context = RunContext(data=with_augmentation(_blank(facts), conf), seed=conf.seed, device=device)
+    experiment = prepare_run(conf, context)
     refuse_early(experiment)
     phases = tuple(plan_phases(experiment, facts, available, found or stored))
     return Plan(conf=conf, facts=facts, device=device, available=available, phases=phases)
 
 
 def plan_phases(
-    experiment: Experiment,
+    experiment: AnyExperiment,
     facts: DataFacts,
     available: AvailableMemory,
     found: ModelDesc | None = None,
@@ -218,8 +225,11 @@ def plan_phases(
         found: The architecture to retrain; None takes, of a few random members, the one that keeps the most.
         only: The one phase that is wanted; None for all.
     """
-    planner = _Planner(experiment, facts, available)
     conf = experiment.conf
+    if isinstance(experiment, ManualExperiment):
+        yield _Phases(experiment, facts, available).given_network()
+        return
+    planner = _Planner(experiment, facts, available)
     if only in (None, "search"):
         yield planner.search()
     if conf.retrain.epochs > 0 and only in (None, "retrain"):
@@ -228,57 +238,29 @@ def plan_phases(
         yield planner.baseline()
 
 
-class _Planner:
-    """Looks at the phases of one run."""
+class _Phases:
+    """Looks at phases of one run."""
 
-    def __init__(self, experiment: Experiment, facts: DataFacts, available: AvailableMemory) -> None:
-        self._conf, self._space = experiment.conf, experiment.space
+    def __init__(self, experiment: AnyExperiment, facts: DataFacts, available: AvailableMemory) -> None:
+        self._conf = experiment.conf
         self._facts, self._available = facts, available
         self._context = experiment.context
         self._seed, self._device = experiment.context.seed, experiment.context.device
 
-    def search(self) -> PhasePlan:
-        strategy, conf = build_strategy(self._conf.strategy), self._conf.search
-        if isinstance(strategy, RandomSearch):
-            return self._brief(conf, self._heaviest_member, strategy.epochs_each(conf.epochs), "search")
-        return self._phase(
-            *("search", SUPERGRAPH, self._plain_supergraph, self._search_trainer, conf, conf.epochs),
-            random_steps=strategy.mixing_rule.sparse,
-        )
+    def given_network(self) -> PhasePlan:
+        """The training of the model that the configuration names."""
+        conf, model, data = self._conf.retrain, self._conf.model, dataset_conf(self._context.data)
 
-    def retrain(self, found: ModelDesc | None) -> PhasePlan:
-        conf = self._conf.retrain
-        member = found if found is not None else self._heaviest_member
-        desc = self._space.grow(
-            member,
-            channels=conf.channels,
-            cells=conf.cells,
-            nodes=len(member.cell_descs[0].nodes()),
-            aux_weight=conf.aux_weight,
-        )
+        def build() -> nn.Module:
+            return build_model(model, data)
 
-        def build() -> Model:
-            return Model(desc, droppath=True, affine=True, registry=self._space.registry)
-
-        network = MEMBER if found is None else FOUND
-        return self._phase("retrain", network, _weightless(build), _trainer_of(build), conf, conf.epochs)
-
-    def baseline(self) -> PhasePlan:
-        return self._brief(self._conf.search, self._heaviest_member, None, "baseline")
-
-    def _brief(self, conf: SearchConf, member: ModelDesc, epochs: int | None, phase: str) -> PhasePlan:
-        """The brief training of a random member."""
-
-        def build() -> Model:
-            return Model(member, droppath=conf.drop_path > 0, affine=True, registry=self._space.registry)
-
-        return self._phase(phase, MEMBER, _weightless(build), _trainer_of(build), conf, epochs)
+        return self._phase("retrain", str(model.name), _weightless(build), _trainer_of(build), conf, conf.epochs)
 
     def _phase(
         self,
         phase: str,
         network: str,
-        model: Model,
+        model: nn.Module,
         create: CreateTrainer,
         conf: PhaseConf,
         epochs: int | None,
@@ -324,10 +306,49 @@ class _Planner:
         kept = int(facts.n_train * (1 - Fraction(repr(float(conf.val_ratio)))))  # as stratified_split divides
         return kept, facts.n_train - kept, tested
 
+
+class _Planner(_Phases):
+    """Looks at the phases of a run that searches."""
+
+    def __init__(self, experiment: Experiment, facts: DataFacts, available: AvailableMemory) -> None:
+        super().__init__(experiment, facts, available)
+        self._space = experiment.space
+
+    def search(self) -> PhasePlan:
+        strategy, conf = build_strategy(self._conf.strategy), self._conf.search
+        if isinstance(strategy, RandomSearch):
+            return self._brief(conf, self._heaviest_member, strategy.epochs_each(conf.epochs), "search")
+        return self._phase(
+            *("search", SUPERGRAPH, self._plain_supergraph, self._search_trainer, conf, conf.epochs),
+            random_steps=strategy.mixing_rule.sparse,
+        )
+
+    def retrain(self, found: ModelDesc | None) -> PhasePlan:
+        conf = self._conf.retrain
+        member = found if found is not None else self._heaviest_member
+        desc = retrained_desc(self._space, member, conf)
+
+        def build() -> Model:
+            return Model(desc, droppath=True, affine=True, registry=self._space.registry)
+
+        network = MEMBER if found is None else FOUND
+        return self._phase("retrain", network, _weightless(build), _trainer_of(build), conf, conf.epochs)
+
+    def baseline(self) -> PhasePlan:
+        return self._brief(self._conf.search, self._heaviest_member, None, "baseline")
+
+    def _brief(self, conf: SearchConf, member: ModelDesc, epochs: int | None, phase: str) -> PhasePlan:
+        """The brief training of a random member."""
+
+        def build() -> Model:
+            return Model(member, droppath=conf.drop_path > 0, affine=True, registry=self._space.registry)
+
+        return self._phase(phase, MEMBER, _weightless(build), _trainer_of(build), conf, epochs)
+
     def _search_trainer(self, context: RunContext, conf: PhaseConf) -> Trainer:
         strategy = build_strategy(self._conf.strategy)
         assert isinstance(strategy, MetaOptimizer) and isinstance(conf, SearchConf)
-        desc, fused, registry = strategy.supergraph(self._space.build()), conf.fused, self._space.registry
+        desc, fused, registry = strategy.supergraph(self._desc), conf.fused, self._space.registry
         model = context.model(
             lambda: Model(desc, droppath=False, affine=False, fused=fused, registry=registry), "search.weights"
         )
@@ -341,9 +362,20 @@ class _Planner:
         )
 
     @cached_property
+    def _desc(self) -> ModelDesc:
+        """The supergraph; of a grid the largest one, which keeps the most activations."""
+        conf, space = self._conf, self._space
+        if not conf.grid.enabled:
+            return space.build()
+        planned = plan_combinations(space, conf.grid, conf.search, build_strategy(conf.strategy))
+        sizes = [each.combination for each in planned if each.reason is None]
+        largest = max(sizes, key=lambda size: (size.cells * size.nodes, -size.reductions))
+        return space.build(with_changes(space.settings, **asdict(largest)))
+
+    @cached_property
     def _plain_supergraph(self) -> Model:
-        strategy, desc = build_strategy(self._conf.strategy), self._space.build()
-        desc = strategy.supergraph(desc) if isinstance(strategy, MetaOptimizer) else desc
+        strategy = build_strategy(self._conf.strategy)
+        desc = strategy.supergraph(self._desc) if isinstance(strategy, MetaOptimizer) else self._desc
         return _weightless(lambda: Model(desc, droppath=False, affine=False, registry=self._space.registry))
 
     @cached_property
@@ -353,7 +385,7 @@ class _Planner:
         drawn = strategy.samples if isinstance(strategy, RandomSearch) else self._conf.baseline.samples
         searcher = RandomSearcher(self._context, RandomSearch(samples=drawn or _CANDIDATES))
         with seeded_initialization(self._seed, "plan"):  # builds a network that is thrown away
-            members = searcher.members(self._space)
+            members = searcher.members(self._space, self._desc)
         return max(members, key=self._kept_bytes)
 
     def _kept_bytes(self, desc: ModelDesc) -> int:
@@ -366,13 +398,13 @@ class _Planner:
         return kept
 
 
-def _weightless(build: Callable[[], Model]) -> Model:
+def _weightless(build: Callable[[], Network]) -> Network:
     """A network on the meta device: made at once, without memory or random numbers, good for counting."""
     with torch.device("meta"):
         return build()
 
 
-def _trainer_of(build: Callable[[], Model]) -> CreateTrainer:
+def _trainer_of(build: Callable[[], nn.Module]) -> CreateTrainer:
     def create(context: RunContext, conf: PhaseConf) -> Trainer:
         return Trainer(conf, context.model(build, "weights"), seed=context.seed, listener=context.listener)
 

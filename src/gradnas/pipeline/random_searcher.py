@@ -5,9 +5,10 @@ from dataclasses import replace
 from gradnas.arch import ModelDesc
 from gradnas.config import SearchConf
 from gradnas.costs import count_macs
-from gradnas.finalizers import RandomFinalizers
+from gradnas.finalizers import Finalizers, RandomFinalizers
 from gradnas.foundation.seeds import derive_seed
 from gradnas.ops import OpRegistry
+from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.searcher import ModelMetrics, Searcher, SearchResult
 from gradnas.spaces import ModelDescBuilder
@@ -29,13 +30,45 @@ class RandomSearcher:
         self.context, self.strategy, self.phase = context, strategy, phase
         self.seconds = 0.0  # wall-clock time of the members trained so far
 
-    def search(self, conf_search: SearchConf, builder: ModelDescBuilder) -> SearchResult:
+    def search(
+        self,
+        conf_search: SearchConf,
+        model_desc_builder: ModelDescBuilder,
+        trainer_class: type[ArchTrainer] | None = None,
+        finalizers: Finalizers | None = None,
+    ) -> SearchResult:
+        """As :meth:`find`; the best member is saved as ``arch.json``.
+
+        Args:
+            conf_search: Settings of the brief trainings.
+            model_desc_builder: The space.
+            trainer_class: None: there is no supergraph to train.
+            finalizers: None or :class:`RandomFinalizers`: each member is drawn as these do, with a seed of its own.
+
+        Raises:
+            ValueError: For another trainer or other finalizers, which would have no effect, and as :meth:`find`.
+        """
+        if trainer_class is not None or not isinstance(finalizers, (RandomFinalizers, type(None))):
+            raise ValueError(
+                "random search trains no supergraph and draws members at random: give no trainer class, and "
+                "RandomFinalizers or none."
+            )
+        return Searcher(self.context).clean_log_result(conf_search, self.find(conf_search, model_desc_builder))
+
+    def find(
+        self, conf_search: SearchConf, builder: ModelDescBuilder, model_desc: ModelDesc | None = None
+    ) -> SearchResult:
         """The best member, the metrics of all members one after the other, and those of its own brief training.
+
+        Args:
+            conf_search: Settings of the brief trainings; each member gets its share of the epochs.
+            builder: The space.
+            model_desc: The supergraph whose members are drawn; None is that of the space.
 
         Raises:
             ValueError: When there is no validation data, or no member reached a finite score.
         """
-        members = self.members(builder)
+        members = self.members(builder, model_desc)
         scores: list[float] = []
         trained: list[ModelMetrics] = []
         for i, member in enumerate(members):
@@ -56,9 +89,10 @@ class RandomSearcher:
         records = [record for outcome in trained for record in outcome.metrics]
         return SearchResult(members[best], Metrics(records), trained[best].metrics)
 
-    def members(self, builder: ModelDescBuilder) -> list[ModelDesc]:
-        """The random members, drawn from the seed."""
-        supergraph = Model(builder.build(), droppath=False, affine=False, registry=builder.registry)
+    def members(self, builder: ModelDescBuilder, model_desc: ModelDesc | None = None) -> list[ModelDesc]:
+        """The random members of a supergraph, by default that of the space, drawn from the seed."""
+        desc = model_desc if model_desc is not None else builder.build()
+        supergraph = Model(desc, droppath=False, affine=False, registry=builder.registry)
         return [random_member(supergraph, self.context.seed, i) for i in range(self.strategy.samples)]
 
 

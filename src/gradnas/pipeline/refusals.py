@@ -8,7 +8,10 @@ from gradnas.arch import DARTS_PRIMITIVES, ModelDesc
 from gradnas.config import PhaseConf, SearchConf
 from gradnas.data import BatchPlan, stratified_split
 from gradnas.pipeline.context import RunContext
-from gradnas.pipeline.experiment import Experiment
+from gradnas.pipeline.experiment import Experiment, dataset_conf
+from gradnas.pipeline.grid_plan import plan_combinations
+from gradnas.pipeline.manual_experiment import AnyExperiment, ManualExperiment
+from gradnas.pipeline.network_check import check_network
 from gradnas.pipeline.search_plan import check_graph, check_monitor, check_penalty, search_schedule, warmup_epochs
 from gradnas.pipeline.stabilizer import NO_SKIPS
 from gradnas.pipeline.tensorboard_log import check_tensorboard
@@ -18,7 +21,7 @@ from gradnas.strategies.perturbation import SKIP
 from gradnas.training import create_optimizer
 
 
-def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
+def refuse_early(experiment: AnyExperiment, *, search: bool = True) -> None:
     """What would fail in a late phase fails now, before anything is written or trained.
 
     Args:
@@ -29,9 +32,12 @@ def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
         ImportError: When a package that the run asks for is missing.
         ValueError: As the phase would.
     """
-    conf, context, space, strategy = experiment.conf, experiment.context, experiment.space, experiment.strategy
-    if conf.tensorboard:
+    if experiment.conf.tensorboard:
         check_tensorboard()
+    if isinstance(experiment, ManualExperiment):
+        _refuse_model(experiment)
+        return
+    conf, context, space, strategy = experiment.conf, experiment.context, experiment.space, experiment.strategy
     if search:
         needs_validation = not isinstance(strategy, MetaOptimizer) or strategy.bilevel
         if needs_validation and context.val_set is None and conf.search.val_ratio == 0:
@@ -55,12 +61,36 @@ def refuse_early(experiment: Experiment, *, search: bool = True) -> None:
             raise ValueError(
                 f"the strategy {conf.strategy.name!r} trains no supergraph: search.stabilize has no effect. Remove it."
             )
+    reductions = _check_grid(experiment) if search and conf.grid.enabled else {space.settings.n_reductions}
     if conf.retrain.epochs > 0:
-        large = conf.retrain
-        space.build(
-            with_changes(space.settings, channels=large.channels, cells=large.cells, aux_weight=large.aux_weight)
-        )
+        for count in sorted(reductions):
+            space.build(with_changes(space.settings, reductions=count, **conf.retrain.network()))
+        create_optimizer(conf.retrain.optimizer, [torch.zeros(1)])
         _check_batches(conf.retrain, _sizes(conf.retrain, context), context, "retrain")
+
+
+def _refuse_model(experiment: ManualExperiment) -> None:
+    conf, context = experiment.conf, experiment.context
+    check_network(conf.model, conf.retrain, dataset_conf(context.data), context.seed)
+    create_optimizer(conf.retrain.optimizer, [torch.zeros(1)])
+    _check_batches(conf.retrain, _sizes(conf.retrain, context), context, "retrain")
+
+
+def _check_grid(experiment: Experiment) -> set[int]:
+    """Refuse a grid that cannot be searched or has a baseline; the numbers of reductions that may be found."""
+    conf = experiment.conf
+    if experiment.context.val_set is None and conf.search.val_ratio == 0:
+        raise ValueError(
+            "the combinations of a grid are compared on held-out data, but there is none. Set val_ratio above 0 or "
+            "give a validation set."
+        )
+    if conf.baseline.samples > 0:
+        raise ValueError(
+            "a random baseline gets the budget of one search, and a grid is many. Set baseline.samples to 0, or search "
+            "the grid with the strategy 'random' to compare with."
+        )
+    planned = plan_combinations(experiment.space, conf.grid, conf.search, experiment.strategy)
+    return {each.combination.reductions for each in planned if each.reason is None}
 
 
 def _check_candidates(desc: ModelDesc, conf: SearchConf) -> None:
@@ -87,7 +117,7 @@ def _check_batches(conf: PhaseConf, sizes: dict[str, int], context: RunContext, 
     channels, height, width = train.shape
     augmentation = replace(context.data.augmentation, cutout=conf.cutout, policy=conf.policy)
     augmentation.check_fits(height, width)
-    augmentation.check_pixels(channels, train.images.dtype)
+    augmentation.check_pixels(channels, train.dtype)
 
 
 def _sizes(conf: PhaseConf, context: RunContext) -> dict[str, int]:

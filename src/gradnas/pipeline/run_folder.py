@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gradnas.arch import ModelDesc
+from gradnas.arch import DatasetConf, ModelDesc
 from gradnas.config import RunConf, from_stored, same_run, to_stored
 from gradnas.foundation.files import leftovers, write_atomic
 from gradnas.foundation.locks import locked
 from gradnas.pipeline.environment import changed_facts, doubts, environment, version_of
 from gradnas.pipeline.run_files import read_object, write_value
 from gradnas.pipeline.run_log import RunLog
+from gradnas.report.records.combination import GRID_FILE
 from gradnas.report.records.restoring import how_to_restore
 from gradnas.report.records.run_folder import LOCK
 from gradnas.training import EpochRecord
@@ -21,6 +22,7 @@ from gradnas.training import EpochRecord
 MARKER = "environment.json"  # every folder that gradnas made has one
 BEGINNINGS = ("arch.json", "summary.json")  # what the retraining of another run begins with
 METRICS = "metrics.jsonl"
+MODEL_FACTS = "model.json"  # in place of an architecture where the network was not found by a search
 LOGS = (METRICS, "alphas.jsonl")
 
 _MEANT = "If the change is meant, delete the entry with the checksum."
@@ -167,8 +169,8 @@ class RunFolder:
             raise
 
     def _remove_leftovers(self) -> None:
-        for folder in (self.path, *(path for path in self.path.iterdir() if path.is_dir() and not path.is_symlink())):
-            for name, path in leftovers(folder):
+        for folder, _, _ in os.walk(self.path):
+            for name, path in leftovers(Path(folder)):
                 if name not in _NO_LOCK or time.time() - path.stat().st_mtime > _ABANDONED_S:
                     path.unlink(missing_ok=True)
 
@@ -218,7 +220,11 @@ class RunFolder:
     def read_json(self, name: str) -> Any:
         """Read :meth:`write_json`; None when there is no such file. ValueError when it is damaged."""
         advice = {
-            "summary.json": f"Without it, delete the file: `gradnas resume {self.path}` makes it again.",
+            **dict.fromkeys(
+                ("summary.json", GRID_FILE),
+                f"Without it, delete the file: `gradnas resume {self.path}` makes it again.",
+            ),
+            MODEL_FACTS: f"Without it, delete the file: `gradnas resume {self.path}` makes it again.",
             MARKER: "No result depends on it.",  # a resume begins it anew
         }
         return read_object(self / name, advice.get(name, _MEANT))
@@ -237,6 +243,22 @@ class RunFolder:
             if restore is None:
                 raise
             raise ValueError(f"{self / name} is damaged. {restore}") from error
+
+    def read_model_facts(self) -> DatasetConf:
+        """For which images the network of a run without a search was built.
+
+        Raises:
+            ValueError: When the file that says so is missing or damaged.
+        """
+        facts = self.read_json(MODEL_FACTS)
+        try:
+            channels, height, width = facts["image_shape"]
+            return DatasetConf(channels=channels, image_size=(height, width), n_classes=facts["n_classes"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"{self / MODEL_FACTS} does not say for which images the network was built. `gradnas resume "
+                f"{self.path}` writes it again."
+            ) from error
 
     def record_continuation(self, *, deterministic: bool = False) -> tuple[str, ...]:
         """Note in ``environment.json`` that the run goes on now, with what is otherwise than when it last did.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sized
 
+from gradnas.arch import ModelDesc
 from gradnas.data import BatchPlan
 from gradnas.strategies import MetaOptimizer, SearchSchedule, StabilizeConf
 from gradnas.training import TrainConf, steps_per_epoch
@@ -48,6 +49,12 @@ def check_penalty(conf: TrainConf, strategy: MetaOptimizer) -> None:
     """Refuse a penalty on alphas that the strategy does not have. ValueError."""
     if conf.l1_alphas > 0 and "alphas" not in strategy.mixing_rule.entries:
         raise ValueError(f"l1_alphas acts on parameters that {type(strategy).__name__} does not have. Set it to 0.")
+
+
+def check_aux_tower(conf: TrainConf, desc: ModelDesc) -> None:
+    """Refuse the loss of an auxiliary tower that a supergraph does not have. ValueError."""
+    if conf.aux_weight > 0 and not desc.has_aux_tower():
+        raise ValueError("search.aux_weight has no effect: the supergraph has no auxiliary tower. Set it to 0.")
 
 
 def check_monitor(stabilize: StabilizeConf, strategy: MetaOptimizer, has_validation: bool) -> None:

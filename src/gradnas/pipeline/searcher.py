@@ -9,7 +9,8 @@ from gradnas.finalizers import Finalizers
 from gradnas.ops import OPS, OpRegistry
 from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.context import RunContext
-from gradnas.spaces import ModelDescBuilder
+from gradnas.pipeline.search_plan import check_aux_tower
+from gradnas.spaces import ModelDescBuilder, with_changes
 from gradnas.strategies import MetaOptimizer
 from gradnas.supergraph import Model
 from gradnas.training import Metrics, Trainer
@@ -39,12 +40,20 @@ class Searcher:
         context: Data, seed, device, folder, listener.
         strategy: Used by the trainer class; ignored when there is none.
         phase: Name of the phase in metrics and checkpoints.
+        alphas: Name of the log of its architecture parameters in the run folder.
     """
 
-    def __init__(self, context: RunContext, strategy: MetaOptimizer | None = None, *, phase: str = "search") -> None:
-        self.context, self.strategy, self.phase = context, strategy, phase
+    def __init__(
+        self,
+        context: RunContext,
+        strategy: MetaOptimizer | None = None,
+        *,
+        phase: str = "search",
+        alphas: str = "alphas.jsonl",
+    ) -> None:
+        self.context, self.strategy, self.phase, self.alphas = context, strategy, phase, alphas
         self.registry: OpRegistry = OPS
-        self._loaders: dict[tuple[PhaseConf, str], DataLoaders] = {}
+        self._loaders: list[tuple[PhaseConf, DataLoaders]] = []  # settings hold dictionaries
 
     def search(
         self,
@@ -72,8 +81,7 @@ class Searcher:
         self, builder: ModelDescBuilder, conf_model_desc: ModelDescConf, reductions: int, cells: int, nodes: int
     ) -> ModelDesc:
         """The description of the supergraph with these three numbers, built without a template."""
-        cell = replace(conf_model_desc.cell, n_nodes=nodes)
-        return builder.build(replace(conf_model_desc, n_reductions=reductions, n_cells=cells, cell=cell))
+        return builder.build(with_changes(conf_model_desc, reductions=reductions, cells=cells, nodes=nodes))
 
     def search_model_desc(
         self,
@@ -85,14 +93,14 @@ class Searcher:
         """Learn on the supergraph and finalize; without a trainer the description is only finalized."""
         if trainer_class is not None and conf_search.drop_path > 0:
             raise ValueError("drop_path acts on discrete networks; a supergraph has none. Set search.drop_path to 0.")
-        if trainer_class is not None and conf_search.aux_weight > 0 and not model_desc.has_aux_tower():
-            raise ValueError("search.aux_weight has no effect: the supergraph has no auxiliary tower. Set it to 0.")
+        if trainer_class is not None:
+            check_aux_tower(conf_search, model_desc)
         if self.strategy is not None:
             model_desc = self.strategy.supergraph(model_desc)
         model = self.context.model(lambda: self._supergraph(model_desc, conf_search.fused), f"{self.phase}.weights")
         if trainer_class is None:
             return self.finalize_model(model, finalizers), None
-        listener, alpha_log = self.context.log_search_to(self.phase)
+        listener, alpha_log = self.context.log_search_to(self.phase, self.alphas)
         trainer = trainer_class(
             conf_search,
             model,
@@ -147,7 +155,9 @@ class Searcher:
 
     def get_data(self, conf_loader: PhaseConf) -> DataLoaders:
         """Loaders without a test set; the same settings, by value, give the same object."""
-        key = (conf_loader, self.phase)
-        if key not in self._loaders:
-            self._loaders[key] = self.context.loaders(conf_loader, self.phase, test=False)
-        return self._loaders[key]
+        known = next((loaders for conf, loaders in self._loaders if conf == conf_loader), None)
+        if known is not None:
+            return known
+        made = self.context.loaders(conf_loader, self.phase, test=False)
+        self._loaders.append((conf_loader, made))
+        return made

@@ -349,7 +349,7 @@ class ModelDescBuilder:
                 f"the auxiliary tower behind cells[{cell_index}] pools 5×5 with stride {stride}; a map of "
                 f"{height}×{width} does not become 2×2. Use aux_weight=0, another aux_tower_stride or larger images."
             )
-        return AuxTowerDesc(channels, conf.dataset.n_classes, stride)
+        return AuxTowerDesc(channels, conf.dataset.n_classes, stride, conf.aux_second_norm)
 
     def get_cell_type(self, cell_index: int) -> CellType:
         """Reduction at the reduction indices, else regular."""
@@ -445,7 +445,7 @@ def with_changes(conf: ModelDescConf, **changes: object) -> ModelDescConf:
         conf: The settings to start from.
         changes: Any of ``in_channels``, ``image_size``, ``n_classes``, ``channels``, ``cells``, ``nodes``,
             ``reductions``, ``stems`` (pair of op names), ``stem_multiplier``, ``pool``, ``merge``, ``aux_weight``,
-            ``aux_tower_stride``, ``max_final_edges``.
+            ``aux_tower_stride``, ``aux_second_norm``, ``max_final_edges``.
 
     Raises:
         TypeError: For another name, naming the nearest.
@@ -482,5 +482,6 @@ _SHORT_NAMES = {
     "pool": ("", "model_post_op"),
     "aux_weight": ("", "aux_weight"),
     "aux_tower_stride": ("", "aux_tower_stride"),
+    "aux_second_norm": ("", "aux_second_norm"),
     "max_final_edges": ("", "max_final_edges"),
 }

@@ -73,10 +73,11 @@ class EpochRecord:
     Args:
         phase: ``search``, ``retrain``, ….
         epoch: Counted from 0.
-        train: Score on the training batches as they were seen (augmented, while learning).
+        train: Score on the training batches as they were seen (augmented, while learning); of mixed images the class
+            with the largest share counts as the true one.
         val: Score on the validation set, without augmentation.
         test: Score on the test set; only in the one record after the last epoch.
-        lr: Learning rate of the weights during the epoch.
+        lr: Learning rate of the weights during the epoch; at its beginning where it changes with every step.
         seconds: Wall-clock time of the epoch.
         skipped: Steps that were left out because their loss or gradient was not a finite number.
     """

@@ -1,42 +1,17 @@
-"""Several optimizers and their schedules behind one set of calls; schedules are torch's own."""
+"""Several optimizers and their schedules behind one set of calls."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, SequentialLR
 
 from gradnas.foundation.optimizers import load_optimizer_state, optimizer_state
-from gradnas.training.settings import OptimConf
 
-
-def create_optimizer(conf: OptimConf, params: Iterable[Tensor]) -> Optimizer:
-    """The optimizer of these settings over these parameters; their order is kept."""
-    listed = list(params)
-    if conf.name == "sgd":
-        return torch.optim.SGD(
-            listed, lr=conf.lr, momentum=conf.momentum, weight_decay=conf.weight_decay, nesterov=conf.nesterov
-        )
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[conf.name]
-    return kind(listed, lr=conf.lr, weight_decay=conf.weight_decay)
-
-
-def create_scheduler(conf: OptimConf, optimizer: Optimizer, epochs: int) -> LRScheduler:
-    """The schedule of these settings, stepped once per epoch: warm-up from lr / n, then the cosine or a constant."""
-    rest = max(1, epochs - conf.warmup_epochs)
-    main: LRScheduler
-    if conf.schedule == "cosine":
-        main = CosineAnnealingLR(optimizer, T_max=rest, eta_min=conf.lr_min)
-    else:
-        main = ConstantLR(optimizer, factor=1.0, total_iters=0)
-    if conf.warmup_epochs == 0:
-        return main
-    n = conf.warmup_epochs
-    warmup = LinearLR(optimizer, start_factor=1.0 / n, end_factor=1.0, total_iters=max(1, n - 1))
-    return SequentialLR(optimizer, [warmup, main], milestones=[n])
+_RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # of a parameter group: the last two are OneCycle's
 
 
 @dataclass(frozen=True)
@@ -90,13 +65,21 @@ class MultiOptim:
         """Step every optimizer, then the schedules that step per step."""
         for part in self._parts:
             part.optimizer.step()
-            if part.scheduler is not None and not part.sched_on_epoch:
-                part.scheduler.step()
+        self._step_schedules(on_epoch=False)
+
+    def skip(self) -> None:
+        """In place of :meth:`step` for a batch that is left out: it keeps its place in the schedules."""
+        self._step_schedules(on_epoch=False)
 
     def epoch(self) -> None:
         """Step the schedules that step per epoch."""
+        self._step_schedules(on_epoch=True)
+
+    def _step_schedules(self, *, on_epoch: bool) -> None:
         for part in self._parts:
-            if part.scheduler is not None and part.sched_on_epoch:
+            if part.scheduler is not None and part.sched_on_epoch is on_epoch:
+                # Its steps may have been taken by another process, or all been skipped: torch would warn of none.
+                part.optimizer._opt_called = True  # type: ignore[attr-defined]  # torch's own mark
                 part.scheduler.step()
 
     @torch.no_grad()
@@ -104,7 +87,7 @@ class MultiOptim:
         """Multiply the learning rates of all optimizers, now and for the rest of their schedules."""
         for part in self._parts:
             for group in part.optimizer.param_groups:
-                for key in ("lr", "initial_lr"):
+                for key in _RATES:
                     if key in group:
                         group[key] = group[key] * factor
             if part.scheduler is not None:
@@ -136,8 +119,6 @@ class MultiOptim:
             load_optimizer_state(part.optimizer, [names[id(p)] for p in _params(part.optimizer)], state["optimizer"])
             if part.scheduler is not None:
                 part.scheduler.load_state_dict(state["scheduler"])
-                # Its steps were taken by another process; at the end of an epoch torch would warn that none was.
-                part.optimizer._opt_called = True  # type: ignore[attr-defined]  # torch's own mark
 
 
 def _params(optimizer: Optimizer) -> list[Tensor]:

@@ -6,6 +6,9 @@ from torch.nn import functional as F
 
 from gradnas.data import BatchLoader
 from gradnas.training.metrics import Score, ScoreSums
+from gradnas.training.test_report import ConfidenceBin, TestReport
+
+CALIBRATION_BINS = 15  # Guo et al. (2017), section 5
 
 
 def logits_of(output: Tensor | tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
@@ -26,14 +29,19 @@ class Tester:
 
     def test(self, loader: BatchLoader, *, max_steps: int | None = None) -> Score:
         """Mean cross entropy (without smoothing) and accuracies over a loader."""
-        return self.predict(loader, max_steps=max_steps)[0]
+        return self.report(loader, max_steps=max_steps).score
 
     @torch.no_grad()
-    def predict(self, loader: BatchLoader, *, max_steps: int | None = None) -> tuple[Score, Tensor]:
-        """The score, and the confusion matrix on the CPU: entry (i, j) counts samples of class i taken for class j."""
+    def report(self, loader: BatchLoader, *, max_steps: int | None = None) -> TestReport:
+        """Score, confusion matrix and calibration over a loader, summed on the device and read once.
+
+        Args:
+            loader: Batches with labels.
+            max_steps: Stop after so many batches; None uses all.
+        """
         device = next(self.model.parameters()).device
         sums = ScoreSums(device)
-        confusion: Tensor | None = None
+        confusion = bins = torch.zeros((), dtype=torch.float64, device=device)
         was_training = self.model.training
         self.model.eval()
         try:
@@ -44,12 +52,16 @@ class Tester:
                     logits, _ = logits_of(self.model(x))
                 logits = logits.float() if logits.dtype is torch.bfloat16 else logits
                 sums.add(F.cross_entropy(logits, y), logits, y)
-                counts = _confusion(logits, y)
-                confusion = counts if confusion is None else confusion + counts
+                confusion = confusion + _confusion(logits, y)
+                bins = bins + _bins(logits, y)
         finally:
             self.model.train(was_training)
-        assert confusion is not None  # a loader has at least one batch
-        return sums.read(), confusion.cpu()
+        assert confusion.ndim == 2  # a loader has at least one batch
+        return TestReport(
+            score=sums.read(),
+            confusion=tuple(tuple(int(count) for count in row) for row in confusion.tolist()),
+            bins=tuple(_bin(*values) for values in bins.tolist()),
+        )
 
 
 def _confusion(logits: Tensor, y: Tensor) -> Tensor:
@@ -60,3 +72,17 @@ def _confusion(logits: Tensor, y: Tensor) -> Tensor:
         .scatter_add_(0, pairs, torch.ones_like(pairs))
         .view(n_classes, n_classes)
     )
+
+
+def _bins(logits: Tensor, y: Tensor) -> Tensor:
+    """Samples, sum of confidences and hits of each bin: (bins, 3). By a matrix product, whose order is fixed."""
+    confidence, likeliest = logits.double().softmax(1).max(1)
+    edges = torch.arange(1, CALIBRATION_BINS, dtype=torch.float64, device=y.device) / CALIBRATION_BINS
+    places = F.one_hot(torch.bucketize(confidence, edges), CALIBRATION_BINS).double()
+    return places.T @ torch.stack([torch.ones_like(confidence), confidence, (likeliest == y).double()], dim=1)
+
+
+def _bin(count: float, confidence: float, hits: float) -> ConfidenceBin:
+    if count == 0:
+        return ConfidenceBin(0, None, None)
+    return ConfidenceBin(int(count), 100.0 * confidence / count, 100.0 * hits / count)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradnas.report.comparison.compare import compare
-from gradnas.report.comparison.pareto_chart import MACS, SEARCH_TIME, log_ticks, pareto_chart, short_labels
+from gradnas.report.comparison.pareto_chart import MACS, SEARCH_TIME, pareto_chart, short_labels
 from gradnas.report.comparison.row_marks import mark_item, row_marks
+from gradnas.report.drawing.cost_plane import log_ticks
 from gradnas.report.drawing.scene import Box, Group, Item, Label, Scene
 from gradnas.report.drawing.scene import Path as Line
 from gradnas.report.drawing.svg import to_svg

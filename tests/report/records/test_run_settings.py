@@ -31,6 +31,28 @@ def test_presets_are_told_with_what_matters(run: Path) -> None:
     assert "in 1 parts" not in rows["Search"]
 
 
+def test_recipes_are_told_with_what_sets_them_apart(run: Path) -> None:
+    (run / "config.yaml").write_text(to_yaml(load_preset("fast-cifar10")))
+    told = rows_of(run)["Retraining"]
+    for words in ("as the peak of one cycle", "Nesterov momentum 0.9", "mixup with alpha", "CutMix with alpha"):
+        assert words in told
+    assert "moving average of the weights with decay 0.99" in told
+    (run / "config.yaml").write_text(to_yaml(load_preset("darts-imagenet")))
+    told = rows_of(run)["Retraining"]
+    for words in ("learning rate 0.1 falling by a factor in each epoch", "stems for ImageNet", "48 channels"):
+        assert words in told
+    (run / "config.yaml").write_text("retrain: {epochs: 3, optimizer: {momentum: null, schedule: multistep}}\n")
+    assert "momentum" not in rows_of(run)["Retraining"]  # whose is not known
+    (run / "config.yaml").write_text(
+        "retrain: {epochs: 3, optimizer: {name: sgd, lr: 0.1, momentum: null, schedule: multistep}}\n"
+    )
+    assert "falling in steps, momentum 0.9" in rows_of(run)["Retraining"]
+    (run / "config.yaml").write_text(
+        "retrain: {epochs: 3, optimizer: {name: torch.optim.RMSprop, lr: 0.1, options: {alpha: 0.9}}}\n"
+    )
+    assert "torch.optim.RMSprop with learning rate 0.1, alpha 0.9" in rows_of(run)["Retraining"]
+
+
 def test_data_are_told_from_summary_and_architecture(run: Path) -> None:
     path = run / "summary.json"
     more = {"n_train": 50_000, "normalization": {"mean": [0.4914, 0.5, 0.5], "std": [0.25, 0.25, 0.2]}}

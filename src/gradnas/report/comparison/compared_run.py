@@ -128,7 +128,7 @@ def read_compared_run(folder: Path) -> ComparedRun:
 def _state(run: RunFolder, conf: RunConf) -> State:
     if number(run.summary.get("test_accuracy")) is not None:
         return State.TESTED
-    if run.found is None:
+    if run.found is None and run.model is None:
         return State.UNFINISHED
     if conf.retrain.epochs == 0:
         return State.SEARCH_ONLY
@@ -150,7 +150,7 @@ def _result(run: RunFolder, conf: RunConf, folder: Path, state: State, machine: 
         search_s=number(summary.get("search_seconds")),
         retrain_s=number(summary.get("retrain_seconds")),
         machine=machine,
-        arch=words(summary.get("arch_hash")),
+        arch=words(summary.get("arch_hash")) or run.model,
         cell=_regular(run.found),
     )
 
@@ -183,9 +183,9 @@ def _dataset(run: RunFolder, conf: RunConf) -> dict[str, str]:
     summary = run.summary
     source = PurePath(conf.data.source).name if conf.data.source else ""
     facts = {"data set": words(summary.get("dataset")) or source.removesuffix(".npz").removesuffix(".zip")}
-    network = run.full or run.found
-    if network is not None:
-        channels, height, width = network.conf_model_desc.dataset.image_shape
+    network, shape = run.full or run.found, numbers(summary.get("image_shape"))
+    if network is not None or (shape is not None and len(shape) == 3):
+        channels, height, width = network.conf_model_desc.dataset.image_shape if network else map(int, shape or ())
         facts |= {"image size": f"{height}×{width}", "number of channels": str(channels)}
     elif conf.data.image_size is not None:
         facts["image size"] = f"{conf.data.image_size}×{conf.data.image_size}"

@@ -210,7 +210,7 @@ def _groups(runs: Sequence[ComparedRun], datasets: Sequence[str]) -> dict[str, _
 def _method_group(groups: dict[str, _Group], run: ComparedRun, dataset: str) -> _Group:
     settings = counted(run.settings, retrained=run.retrained)
     fresh = _Group(
-        base=shortened(one_line(run.conf.strategy.name.rpartition(".")[2]), _LONGEST_NAME),
+        base=shortened(one_line((run.conf.model.name or run.conf.strategy.name).rpartition(".")[2]), _LONGEST_NAME),
         kind="method",
         dataset=dataset,
         settings=settings,

@@ -17,12 +17,13 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 
 from gradnas.config import SPACES, STRATEGIES, ComponentConf, RunConf
 from gradnas.foundation.plain_text import one_line
+from gradnas.models import MODELS
 from gradnas.report.drawing.scene import shortened
 
 _LONGEST_VALUE = 28  # characters of a value in a name
@@ -55,7 +56,10 @@ _PHASE = {
     "checkpoint_every_seconds": Role.TECHNICAL,
     "keep_checkpoints": Role.TECHNICAL,
 }
-_TRAINING = ("optimizer", "grad_clip", "label_smoothing", "aux_weight", "drop_path", "l1_alphas", "on_nonfinite")
+_TRAINING = (
+    *("optimizer", "grad_clip", "label_smoothing", "aux_weight", "drop_path", "l1_alphas", "on_nonfinite"),
+    *("ema", "mixup", "cutmix"),
+)
 
 ROLES: Mapping[str, Role] = MappingProxyType(
     {
@@ -63,7 +67,13 @@ ROLES: Mapping[str, Role] = MappingProxyType(
         "data.image_size": Role.DATASET,
         "data.root": Role.TECHNICAL,
         "data.crop_padding": Role.BUDGET,
+        "data.channels": Role.DATASET,
         "data.flip": Role.BUDGET,
+        "data.resized_crop": Role.BUDGET,
+        "data.max_memory": Role.TECHNICAL,
+        "data.stream": Role.TECHNICAL,
+        "data.workers": Role.TECHNICAL,
+        "data.skip_unreadable": Role.DATASET,
         "space.name": Role.METHOD,
         "space.options": Role.METHOD,
         "space.options.channels": Role.BUDGET,
@@ -81,7 +91,11 @@ ROLES: Mapping[str, Role] = MappingProxyType(
         **{f"retrain.{name}": Role.BUDGET for name in _TRAINING},
         "retrain.channels": Role.BUDGET,
         "retrain.cells": Role.BUDGET,
+        "retrain.stems": Role.BUDGET,
+        "model.name": Role.METHOD,
+        "model.options": Role.METHOD,
         "baseline.samples": Role.BASELINE,
+        **{f"grid.{name}": Role.BUDGET for name in ("max_reductions", "max_cells", "max_nodes", "epochs")},
         "seed": Role.SEED,
         "device": Role.TECHNICAL,
         "tensorboard": Role.TECHNICAL,
@@ -110,20 +124,35 @@ def role_of(setting: str) -> Role:
 def settings_of(conf: RunConf) -> Settings:
     """All settings of a run by their dotted names; options that were left out have the defaults of their component.
 
+    A run that trains a given model has no settings of a search, and a run that searches none of a model.
+
     Only components that the library knows by name are looked into: a class path in somebody's configuration is not
     imported in order to compare.
     """
-    resolved = dataclasses.replace(
-        conf,
-        space=dataclasses.replace(conf.space, options=_with_defaults(SPACES.get(conf.space.name), conf.space.options)),
-        strategy=dataclasses.replace(
-            conf.strategy, options=_with_defaults(STRATEGIES.get(conf.strategy.name), conf.strategy.options)
-        ),
-    )
-    return dict(_flat(dataclasses.asdict(resolved), ""))
+    known = {
+        "space": SPACES.get(conf.space.name),
+        "strategy": STRATEGIES.get(conf.strategy.name),
+        "model": _factory(conf.model.name),
+    }
+    values = dataclasses.asdict(conf)
+    for role, made_by in known.items():
+        values[role]["options"] = _with_defaults(made_by, values[role]["options"])
+    left_out = _OF_MODELS if conf.model.name is None else _OF_SEARCHES
+    return {name: value for name, value in _flat(values, "") if not name.startswith(left_out)}
 
 
-def _with_defaults(kind: type | None, options: Mapping[str, object]) -> dict[str, object]:
+_OF_MODELS = ("model.",)
+_OF_SEARCHES = (
+    *("space.", "strategy.", "search.", "baseline.", "grid."),
+    *("retrain.channels", "retrain.cells", "retrain.stems"),
+)
+
+
+def _factory(name: str | None) -> Callable[..., object] | None:
+    return MODELS[name].build if name is not None and name in MODELS else None
+
+
+def _with_defaults(kind: Callable[..., object] | None, options: Mapping[str, object]) -> dict[str, object]:
     parameters = inspect.signature(kind).parameters.values() if kind is not None else ()
     return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(options)
 

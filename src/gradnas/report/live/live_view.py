@@ -17,6 +17,7 @@ from gradnas.report.live.look import (
     entropy_words,
     epoch_time_s,
     epochs_of_phase,
+    grid_words,
     phase_words,
     planned_epochs,
     stop_words,
@@ -93,7 +94,7 @@ def _title(look: Look) -> str:
     if look.run is None:
         return one_line(look.name)
     settings, summary = look.run.settings, look.run.summary
-    strategy = words(member(member(settings, "strategy"), "name"))
+    strategy = look.run.model or words(member(member(settings, "strategy"), "name"))
     data = words(summary.get("dataset")) or words(member(member(settings, "data"), "source"))
     seed = number(member(settings, "seed"))
     said = [strategy or "", f"on {data}" if data else ""]
@@ -109,6 +110,7 @@ def _progress_rows(look: Look) -> list[tuple[str, str]]:
     planned = planned_epochs(run, last.phase)
     done = f" ({done_words(run, last)}, {(last.epoch + 1) / planned:.0%})" if planned else ""
     rows = [("phase", phase_words(last.phase)), ("epoch", f"{last.epoch}{done}")]
+    rows += [("grid", grid_words(run.grid))] if run.grid is not None else []
     elapsed = sum(record.time_s or 0.0 for record in run.metrics)
     if look.finished:
         return [*rows, ("elapsed", time_text(elapsed))]

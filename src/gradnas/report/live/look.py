@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradnas.foundation.plain_text import one_line
+from gradnas.report.records.combination import combination_of_phase
 from gradnas.report.records.entropy import most_entropy
+from gradnas.report.records.grid import Grid
 from gradnas.report.records.headline import headline
 from gradnas.report.records.plain_values import member, number
-from gradnas.report.records.quantities import time_text
+from gradnas.report.records.quantities import percent, time_text
 from gradnas.report.records.run_folder import RunFolder
 from gradnas.report.records.run_log import UNFINISHED, EpochRecord, MixtureRecord
 from gradnas.report.records.run_status import how_to_go_on, unfinished
@@ -75,6 +77,11 @@ def ending(look: Look) -> list[str]:
 
 def phase_words(phase: str) -> str:
     """A phase of the log in the words of a person: ``retrain`` is ``retraining``."""
+    of_grid = combination_of_phase(phase)
+    if of_grid is not None:
+        combination, part = of_grid
+        what = {"": "search", "train": "brief training"}.get(part, f"random architecture {part}")
+        return f"{what} with {combination}"
     known = {"retrain": "retraining", "baseline_retrain": "random baseline, retraining"}
     start, _, number_ = phase.rpartition("_")
     if start in ("search", "baseline_search") and number_.isdecimal():
@@ -90,7 +97,9 @@ def epochs_of_phase(run: RunFolder) -> list[EpochRecord]:
 
 def planned_epochs(run: RunFolder, phase: str) -> int | None:
     """Epochs of a phase; None where the configuration does not say."""
-    part = {"search": "search", "retrain": "retrain", "baseline_retrain": "retrain"}.get(phase)
+    of_grid = combination_of_phase(phase)
+    parts = {"search": "search", "retrain": "retrain", "baseline_retrain": "retrain"}
+    part = parts.get(phase) if of_grid is None else {"": "search", "train": "grid"}.get(of_grid[1])
     epochs = number(member(member(run.settings, part), "epochs")) if part else None
     return int(epochs) if epochs else None
 
@@ -99,6 +108,15 @@ def done_words(run: RunFolder, last: EpochRecord) -> str:
     """How many epochs of its phase are done with this one, ``7 of 9 epochs done``; empty where no plan is known."""
     planned = planned_epochs(run, last.phase)
     return f"{last.epoch + 1} of {planned} epoch{'' if planned == 1 else 's'} done" if planned else ""
+
+
+def grid_words(grid: Grid) -> str:
+    """How far a macro grid is, and its best so far: ``3 of 8 combinations done, best 90.00 % with 1 reduction, …``."""
+    words = f"{len(grid.rows)} of {grid.total} combinations done"
+    best = next((row for row in grid.rows if row.best), None)
+    if best is None or best.val_top1 is None:
+        return words
+    return f"{words}, best {percent(best.val_top1)} with {best.combination}"
 
 
 def epoch_time_s(records: Sequence[EpochRecord]) -> float | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from gradnas.report.records.plain_values import member, number, numbers, words
 from gradnas.report.records.quantities import millions, milliseconds, percent, time_text
+from gradnas.report.records.random_members import random_members
 from gradnas.report.records.run_folder import RunFolder
 from gradnas.report.records.run_status import cut_short, unfinished
 from gradnas.report.records.share_intervals import difference_interval, wilson_interval
@@ -30,6 +31,15 @@ def headline(run: RunFolder) -> tuple[Figure, ...]:
         n_test = number(summary.get("n_test"))
         note += f"{'; ' if note else ''}{n_test:,.0f} test images" if n_test is not None else ""
         figures.append(Figure(name="Test accuracy", value=percent(accuracy), note=note))
+    top5 = number(summary.get("test_top5_accuracy"))
+    if top5 is not None:
+        figures.append(
+            Figure(name="Top-5 accuracy", value=percent(top5), note="the true class among the five likeliest")
+        )
+    error = number(summary.get("test_calibration_error"))
+    if error is not None:
+        note = "points between the confidence of the network and its accuracy"
+        figures.append(Figure(name="Calibration error", value=f"{error:.2f}", note=note))
     if baseline is not None:
         note = "a random architecture, same budget"
         if accuracy is not None:
@@ -42,10 +52,10 @@ def headline(run: RunFolder) -> tuple[Figure, ...]:
     if macs is not None:
         note = "1 MAC = 2 FLOPs; convolutions and linear layers of one image"
         figures.append(Figure(name="MACs", value=millions(macs), note=note))
-    latency = _latency(summary.get("latency"))
-    if latency is not None:
-        figures.append(latency)
-    for key, name in (("search_seconds", "Search"), ("retrain_seconds", "Retraining")):
+    speeds = (_latency(summary.get("latency")), _throughput(summary.get("throughput")))
+    figures += [speed for speed in speeds if speed is not None]
+    trained = "Retraining" if run.model is None else "Training"
+    for key, name in (("search_seconds", "Search"), ("retrain_seconds", trained)):
         time_s = number(summary.get(key))
         if time_s is not None:
             figures.append(Figure(name=name, value=time_text(time_s), note=_hardware(run)))
@@ -61,29 +71,26 @@ def honest_sentences(run: RunFolder) -> tuple[str, ...]:
 def _sureness(run: RunFolder) -> tuple[str, ...]:
     summary = run.summary
     accuracy, baseline = number(summary.get("test_accuracy")), number(summary.get("random_baseline_accuracy"))
+    training = "retrain" if run.model is None else "train"
     if accuracy is None:
         if number(summary.get("retrain_seconds")) is not None:
-            return ("The network was retrained and not tested, as its data set has no test images.",)
+            return (f"The network was {training}ed and not tested, as its data set has no test images.",)
         if any(record.phase == "retrain" for record in run.metrics):
-            return ("The retraining has not finished: there is no test accuracy yet.",)
+            return (f"The {training}ing has not finished: there is no test accuracy yet.",)
         if run.found is None and not run.mixtures:
             return ("This run has no result yet.",)
         if run.found is None:
-            return (
-                "No architecture has been found yet, and there is no test accuracy. Accuracies during the search are "
-                "those of the supergraph, whose candidates share its weights; they do not tell how good a network will "
-                "be.",
-            )
-        return (
-            "The found architecture has not been retrained yet, so there is no test accuracy. Accuracies during the "
-            "search are those of the supergraph, whose candidates share its weights; they do not tell how good the "
-            "found network will be.",
-        )
+            told = "No architecture has been found yet, and there is no test accuracy."
+            return (f"{told} {_of_search(run)} how good a network will be.",)
+        told = "The found architecture has not been retrained yet, so there is no test accuracy."
+        return (f"{told} {_of_search(run)} how good the found network will be.",)
     seed = summary.get("seed")
     sentences = [
         f"One run{f', seed {seed}' if seed is not None else ''}: the interval covers the choice of test images, not "
         "the spread between seeds."
     ]
+    if run.model is not None:
+        return tuple(sentences)
     if baseline is None:
         sentences.append(
             "No random baseline of equal budget was trained, so it is not known what the search itself is worth."
@@ -91,6 +98,15 @@ def _sureness(run: RunFolder) -> tuple[str, ...]:
     else:
         sentences.append(_worth(accuracy, baseline, _tested(summary)))
     return tuple(sentences)
+
+
+def _of_search(run: RunFolder) -> str:
+    """What accuracies of a search are; what they do not tell follows."""
+    if random_members(run.metrics):
+        return "Accuracies during the search are those of short trainings on few images; they do not tell"
+    return (
+        "Accuracies during the search are those of the supergraph, whose candidates share its weights; they do not tell"
+    )
 
 
 def _worth(accuracy: float, baseline: float, n_test: int | None) -> str:
@@ -140,7 +156,6 @@ def _latency(stored: object) -> Figure | None:
     if median is None:
         return None
     low, high, runs = (number(member(stored, name)) for name in ("low_ms", "high_ms", "runs"))
-    device, threads = words(member(stored, "device")), number(member(stored, "threads"))
     notes = ["one image" if batch == 1 else f"{batch:g} images" if batch is not None else ""]
     notes += [f"median of {runs:g} passes" if runs is not None else ""]
     notes += [
@@ -148,9 +163,25 @@ def _latency(stored: object) -> Figure | None:
         if low is not None and high is not None
         else ""
     ]
-    count = "" if threads is None or device != "cpu" else f", {threads:g} thread{'' if threads == 1 else 's'}"
-    notes += [f"{device}{count}" if device else ""]
+    notes += [_where(stored)]
     return Figure(name="Latency", value=milliseconds(median), note="; ".join(note for note in notes if note))
+
+
+def _throughput(stored: object) -> Figure | None:
+    """The images that go through in a second, likewise."""
+    images, batch = number(member(stored, "images_per_second")), number(member(stored, "batch"))
+    if images is None:
+        return None
+    notes = ["" if batch is None else "one at a time" if batch == 1 else f"in batches of {batch:g}", _where(stored)]
+    value = f"{images:,.0f} images/s" if images >= 100 else f"{images:.3g} images/s"
+    return Figure(name="Throughput", value=value, note="; ".join(note for note in notes if note))
+
+
+def _where(stored: object) -> str:
+    """The device of a measurement, and on a CPU how many threads it has used."""
+    device, threads = words(member(stored, "device")), number(member(stored, "threads"))
+    count = "" if threads is None or device != "cpu" else f", {threads:g} thread{'' if threads == 1 else 's'}"
+    return f"{device}{count}" if device else ""
 
 
 def _hardware(run: RunFolder) -> str:

@@ -9,7 +9,9 @@ from gradnas.arch import ModelDesc
 from gradnas.foundation.checksums import CHECKSUM, is_sealed, unseal, unseal_text
 from gradnas.foundation.files import read_text
 from gradnas.foundation.strict_json import MAX_CHARACTERS, check_plain
-from gradnas.report.records.plain_values import member, number
+from gradnas.report.records.combination import Combination, combination_of_phase
+from gradnas.report.records.grid import Grid, read_grid
+from gradnas.report.records.plain_values import member, number, words
 from gradnas.report.records.restoring import how_to_restore
 from gradnas.report.records.run_log import EpochRecord, MixtureRecord, read_metrics, read_mixtures
 
@@ -47,6 +49,8 @@ class RunFolder:
         summary: ``summary.json``, not checked.
         unreadable: Names of the JSON files that are there and damaged, which is not as if they were missing.
         problems: Sentences about what could not be read.
+        grid: ``grid.json``; None for a run at one size. Its ``mixtures`` are those of the size that was found, while it
+            goes on of the size that it is at.
     """
 
     name: str
@@ -62,6 +66,12 @@ class RunFolder:
     summary: Mapping[str, object]
     unreadable: tuple[str, ...]
     problems: tuple[str, ...]
+    grid: Grid | None = None
+
+    @property
+    def model(self) -> str | None:
+        """Name of the model that was trained as it is; None for a run that searches."""
+        return words(member(member(self.settings, "model"), "name"))
 
 
 def read_run_folder(folder: Path) -> RunFolder:
@@ -86,13 +96,14 @@ def read_run_folder(folder: Path) -> RunFolder:
             "config.yaml has no checksum: it was changed by hand, or cut short. Settings that it lacks are not shown."
         )
     metrics = read_metrics(folder / "metrics.jsonl", problems)
-    mixtures = read_mixtures(folder / "alphas.jsonl", problems)
+    found = _description(folder, "arch.json", problems)
+    mixtures = read_mixtures(folder / _alphas(found, metrics), problems)
     summary, _ = _json_object(folder / "summary.json", problems)
     for name in ("metrics.jsonl", "alphas.jsonl"):
         _count_lines(folder / name, number(member(member(summary, "log_lines"), name)), problems)
-    found = _description(folder, "arch.json", problems)
     full = _description(folder, "full_arch.json", problems)
     baseline = _description(folder, "baseline/arch.json", problems)
+    grid = read_grid(folder, problems)
     return RunFolder(
         name=folder.resolve().name,
         path=folder,
@@ -115,7 +126,17 @@ def read_run_folder(folder: Path) -> RunFolder:
             if name.endswith(".json") and any(problem.startswith(f"{name} ") for problem in problems)
         ),
         problems=tuple(problems),
+        grid=grid,
     )
+
+
+def _alphas(found: ModelDesc | None, metrics: tuple[EpochRecord, ...]) -> str:
+    """The log of architecture parameters that is shown, by its name in the folder."""
+    of_grid = [part[0] for record in metrics if (part := combination_of_phase(record.phase)) is not None]
+    if not of_grid:
+        return "alphas.jsonl"
+    combination = of_grid[-1] if found is None else Combination.of(found.conf_model_desc)
+    return combination.alphas
 
 
 def _text(path: Path) -> str | None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
-from gradnas.report.records.plain_values import member, names, number, words
+from gradnas.report.records.plain_text import listed
+from gradnas.report.records.plain_values import member, names, number, numbers, words
 from gradnas.report.records.run_folder import RunFolder
+from gradnas.training.settings import SGD_MOMENTUM
 
 Row = tuple[str, str]
 """What it is about, and the settings."""
@@ -20,6 +22,9 @@ _EXTRAS = (
     ("drop_path", "drop path up to {:g}"),
     ("cutout", "cutout of {:g} pixels"),
     ("l1_alphas", "L1 penalty {:g} on the architecture parameters"),
+    ("mixup", "mixup with alpha {:g}"),
+    ("cutmix", "CutMix with alpha {:g}"),
+    ("ema", "moving average of the weights with decay {:g}"),
     ("batch_chunks", "batches in {:g} parts"),
     ("max_steps_per_epoch", "at most {:g} steps per epoch"),
 )
@@ -28,23 +33,37 @@ _EXTRAS = (
 _NEUTRAL = {"batch_chunks": 1.0}
 
 
+_OF_FOUND_NETWORKS = ("channels", "cells")
+
+
 def settings_rows(run: RunFolder) -> tuple[Row, ...]:
-    """Data, space, strategy, search, retraining, baseline; a row of which nothing is known is left out."""
+    """Data, space, strategy, search, retraining, baseline, or data, model and training.
+
+    A row of which nothing is known is left out.
+    """
     settings, search = run.settings, member(run.settings, "search")
     samples = number(member(member(settings, "baseline"), "samples"))
     retraining = _training(member(settings, "retrain"))
     seed, device = number(member(settings, "seed")), words(member(settings, "device"))
-    rows = (
-        ("Data", _data(run)),
+    rows: tuple[Row, ...] = (
         ("Space", _space(run)),
+        ("Sizes", _sizes(member(settings, "grid"))),
         ("Strategy", _component(member(settings, "strategy"))),
         ("Search", _training(search)),
         ("Against collapse", _remedies(member(search, "stabilize"))),
         ("Retraining", retraining if retraining or not settings else "none"),
         ("Random baseline", f"{samples:g} random architecture{'' if samples == 1 else 's'}" if samples else ""),
-        ("Seed", f"{seed:g}{f', device {device}' if device else ''}" if seed is not None else ""),
     )
-    return tuple((name, text) for name, text in rows if text)
+    if run.model is not None:
+        trained = {key: value for key, value in _mapping(settings, "retrain").items() if key not in _OF_FOUND_NETWORKS}
+        rows = (("Model", _component(member(settings, "model"))), ("Training", _training(trained)))
+    origin = f"{seed:g}{f', device {device}' if device else ''}" if seed is not None else ""
+    return tuple((name, text) for name, text in (("Data", _data(run)), *rows, ("Seed", origin)) if text)
+
+
+def _mapping(settings: Mapping[str, object], part: str) -> Mapping[str, object]:
+    found = settings.get(part)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _data(run: RunFolder) -> str:
@@ -60,8 +79,9 @@ def _data(run: RunFolder) -> str:
         if (count := number(summary.get(key))) is not None
     ]
     parts += [" and ".join(counts)] if counts else []
-    if run.found is not None:
-        channels, height, width = run.found.conf_model_desc.dataset.image_shape
+    shape = numbers(summary.get("image_shape"))
+    if run.found is not None or (shape is not None and len(shape) == 3):
+        channels, height, width = run.found.conf_model_desc.dataset.image_shape if run.found else map(int, shape or ())
         parts.append(f"{height}×{width} pixels, {channels} channel{'' if channels == 1 else 's'}")
     if number(member(data, "crop_padding")):
         parts.append(f"random crops after padding by {member(data, 'crop_padding')}")
@@ -85,6 +105,20 @@ def _space(run: RunFolder) -> str:
     ops = dict.fromkeys(op for cell in cells.values() for row in cell.edge_ops for op in row)
     parts += [", ".join(ops)] if ops else []
     return "; ".join(part for part in parts if part)
+
+
+def _sizes(grid: object) -> str:
+    """The grid of sizes, of a run that has one."""
+    largest = [
+        f"{count:g} {name if count != 1 else name.removesuffix('s')}"
+        for name in ("reductions", "cells", "nodes")
+        if (count := number(member(grid, f"max_{name}"))) is not None
+    ]
+    if not largest:
+        return ""
+    epochs = number(member(grid, "epochs"))
+    trained = "" if epochs is None else f"; brief trainings of {epochs:g} epoch{'' if epochs == 1 else 's'}"
+    return f"from that of the space up to {listed(largest)}{trained}"
 
 
 def _component(value: object) -> str:
@@ -117,6 +151,7 @@ def _training(part: object) -> str:
             parts.append(text.format(value))
     policy, precision = words(member(part, "policy")), words(member(part, "precision"))
     parts += [policy] if policy and policy != "none" else []
+    parts += ["stems for ImageNet"] if words(member(part, "stems")) == "imagenet" else []
     parts += [precision] if precision else []
     return ", ".join(text for text in parts if text)
 
@@ -127,12 +162,19 @@ def _optimizer(optimizer: object) -> str:
         return ""
     schedule, low = words(member(optimizer, "schedule")), number(member(optimizer, "lr_min"))
     words_ = f"{name.upper() if name == 'sgd' else name} with learning rate {rate:g}"
-    words_ += f" falling to {low or 0:g} by a cosine" if schedule == "cosine" else ""
+    words_ += {
+        "cosine": f" falling to {low or 0:g} by a cosine",
+        "exponential": " falling by a factor in each epoch",
+        "multistep": " falling in steps",
+        "onecycle": " as the peak of one cycle",
+    }.get(schedule or "", "")
     warmup = number(member(optimizer, "warmup_epochs"))
     words_ += f" after {warmup:g} epochs of warm-up" if warmup else ""
     momentum, decay = number(member(optimizer, "momentum")), number(member(optimizer, "weight_decay"))
-    if name == "sgd" and momentum:
+    if name == "sgd" and (momentum := SGD_MOMENTUM if momentum is None else momentum):
         words_ += f", {'Nesterov ' if member(optimizer, 'nesterov') is True else ''}momentum {momentum:g}"
+    options = member(optimizer, "options")
+    words_ += f", {_listed(options)}" if isinstance(options, Mapping) and options else ""
     return words_ + (f", weight decay {decay:g}" if decay else "")
 
 

@@ -66,6 +66,8 @@ def how_to_go_on(run: RunFolder) -> str | None:
             return f"To go on: delete its summary.json, which cannot be read, then gradnas resume {_place(run)}"
         longer = " --max-time TIME, longer than before" if cut else ""
         return f"To go on: gradnas resume {_place(run)}{longer}"
+    if run.model is not None:
+        return "Its data set was given in Python: call gradnas.train again with it, out and resume=True."
     if not _has_found(run):
         return "Its data set was given in Python: call gradnas.search again with it, out and resume=True."
     return "Its data set was given in Python: call gradnas.retrain again with it, as before, and resume=True."
@@ -86,7 +88,7 @@ def cut_short(run: RunFolder) -> str | None:
     if not phases:
         return None
     limit = _limit(run.settings.get("max_time"))
-    begun = {_PARTS.get(record.phase.split("_")[0]) for record in run.metrics}
+    begun = {_part_names(run).get(record.phase.split("_")[0]) for record in run.metrics}
     ended = list(dict.fromkeys(part for part in phases if part in begun))
     kept = list(dict.fromkeys(part for part in phases if part not in begun))
     told = [f"ended the {listed(ended)} early"] if ended else []
@@ -97,7 +99,12 @@ def cut_short(run: RunFolder) -> str | None:
 def _out_of_time(run: RunFolder) -> list[str]:
     """Names of the parts of the phases that the summary says were out of time."""
     stopped = names(run.summary.get("out_of_time")) or ()
-    return [_PARTS[phase.split("_")[0]] for phase in stopped if phase.split("_")[0] in _PARTS]
+    known = _part_names(run)
+    return [known[phase.split("_")[0]] for phase in stopped if phase.split("_")[0] in known]
+
+
+def _part_names(run: RunFolder) -> dict[str, str]:
+    return _PARTS if run.model is None else {"retrain": "training"}
 
 
 def _can_go_on(run: RunFolder) -> bool:
@@ -125,9 +132,11 @@ def _parts(run: RunFolder) -> list[_Part]:
     if not run.settings:
         return []
     retraining = _epochs(run, "retrain")
+    trained = number(run.summary.get("retrain_seconds")) is not None
+    if run.model is not None:
+        return [_Part(name="training", phase="retrain", epochs=retraining, done=trained)]
     parts = [_Part(name="search", phase="search", epochs=_epochs(run, "search"), done=_has_found(run))]
     if retraining:
-        trained = number(run.summary.get("retrain_seconds")) is not None
         parts.append(_Part(name="retraining", phase="retrain", epochs=retraining, done=trained))
     if number(member(member(run.settings, "baseline"), "samples")):
         tested = number(run.summary.get("random_baseline_accuracy")) is not None
@@ -144,6 +153,8 @@ def _has_found(run: RunFolder) -> bool:
 
 def _progress(run: RunFolder, part: _Part) -> str:
     """How far a part is; random architectures, each of which has epochs of its own, are not counted."""
+    if part.phase == "search" and run.grid is not None:
+        return f"has completed {len(run.grid.rows)} of {run.grid.total} combinations of its grid"
     begun = [record for record in run.metrics if record.phase.startswith(part.phase)]
     ran = {record.epoch for record in begun if record.phase == part.phase and record.is_epoch}
     if ran and part.epochs:

@@ -23,7 +23,9 @@ def result_card(folder: Path) -> str:
     return page_template("run_page/card.html.j2").render(
         name=run.name,
         facts=[
-            f"{key} {run.summary[key]}" for key in ("dataset", "space", "strategy") if run.summary.get(key) is not None
+            f"{key} {run.summary[key]}"
+            for key in ("dataset", "model", "space", "strategy")
+            if run.summary.get(key) is not None
         ],
         figures=headline(run),
         sentences=(*run.problems, *honest_sentences(run)),

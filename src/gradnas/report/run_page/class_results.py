@@ -16,10 +16,11 @@ _MOST_NAMED = 25
 class ClassResult:
     """One class: test images of it, the share of them recognized, the share of its predictions that are right.
 
-    Shares are in percent, None where there is nothing to divide by.
+    Shares are in percent, None where there is nothing to divide by; training images are None where not counted.
     """
 
     name: str
+    n_train: int | None
     n_test: int
     recall: float | None
     precision: float | None
@@ -33,8 +34,12 @@ class Confusion:
     classes: tuple[str, ...]
     counts: tuple[tuple[float, ...], ...]
 
-    def results(self) -> tuple[ClassResult, ...]:
-        """One result per class, the hardest first."""
+    def results(self, n_train: Mapping[str, int]) -> tuple[ClassResult, ...]:
+        """One result per class, the hardest first.
+
+        Args:
+            n_train: Name of a class to its training images, as far as they are known.
+        """
         n = len(self.classes)
         results = []
         for c in range(n):
@@ -44,6 +49,7 @@ class Confusion:
             results.append(
                 ClassResult(
                     name=self.classes[c],
+                    n_train=n_train.get(self.classes[c]),
                     n_test=round(total),
                     recall=100 * row[c] / total if total else None,
                     precision=100 * row[c] / predicted if predicted else None,

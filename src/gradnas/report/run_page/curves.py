@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from gradnas.report.drawing.line_chart import Series, line_chart
 from gradnas.report.drawing.scene import Scene
+from gradnas.report.records.combination import Combination, combination_of_phase
 from gradnas.report.records.quantities import time_text
+from gradnas.report.records.random_members import random_members
 from gradnas.report.records.run_log import PHASES, SPLITS, EpochRecord
 
 _TITLES = {
@@ -27,23 +29,47 @@ class PhaseCurves:
     secondary: bool
 
 
-def phase_curves(metrics: tuple[EpochRecord, ...]) -> tuple[PhaseCurves, ...]:
+def phase_curves(metrics: tuple[EpochRecord, ...], size: Combination | None = None) -> tuple[PhaseCurves, ...]:
     """Phases in the order of :data:`PHASES`, unknown ones after them in the order of the file.
 
     An epoch that stands twice, because a run was resumed, counts with its last record.
+
+    Args:
+        metrics: The records.
+        size: Of the found architecture: of the phases of a grid, those of other sizes are secondary.
     """
     found = list(dict.fromkeys(record.phase for record in metrics))
     order = sorted(found, key=_place)
-    return tuple(_phase(phase, [record for record in metrics if record.phase == phase]) for phase in order)
+    beaten = {member for members in random_members(metrics) for member in members if member is not members[0]}
+    return tuple(
+        _phase(
+            phase,
+            [record for record in metrics if record.phase == phase],
+            secondary=phase.startswith("baseline_")
+            or any(phase == member.phase for member in beaten)
+            or _is_of_another_size(phase, size),
+        )
+        for phase in order
+    )
 
 
 def _place(phase: str) -> tuple[int, int, str]:
-    """Where a phase is shown; those of random architectures stand with the search of the baseline."""
-    general = "baseline_search" if phase.startswith("baseline_search") else phase
+    """Where a phase is shown; those of random architectures stand with the search that has drawn them.
+
+    Searches and brief trainings of a grid come in the order of the file.
+    """
+    if combination_of_phase(phase) is not None:
+        return (PHASES.index("search"), 0, "")
+    general = next((known for known in ("baseline_search", "search") if phase.startswith(known)), phase)
     return (PHASES.index(general), len(phase), phase) if general in PHASES else (len(PHASES), 0, "")
 
 
-def _phase(phase: str, records: list[EpochRecord]) -> PhaseCurves:
+def _is_of_another_size(phase: str, size: Combination | None) -> bool:
+    of_grid = combination_of_phase(phase)
+    return of_grid is not None and size is not None and of_grid[0] != size
+
+
+def _phase(phase: str, records: list[EpochRecord], *, secondary: bool) -> PhaseCurves:
     by_epoch = {record.epoch: record for record in records if record.is_epoch}
     epochs = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     charts = []
@@ -65,14 +91,19 @@ def _phase(phase: str, records: list[EpochRecord]) -> PhaseCurves:
         title=_title(phase),
         charts=tuple(charts),
         words=_words(records, epochs),
-        secondary=phase.startswith("baseline_"),
+        secondary=secondary,
     )
 
 
 def _title(phase: str) -> str:
-    """The words for a phase; ``baseline_search_2`` is that of random architecture 2."""
-    sample = phase.removeprefix("baseline_search_")
-    if sample != phase and sample.isdecimal():
+    """The words for a phase; ``search_2`` and ``baseline_search_2`` are those of random architecture 2."""
+    of_grid = combination_of_phase(phase)
+    if of_grid is not None:
+        combination, part = of_grid
+        what = {"": "Search", "train": "Brief training of what was found"}.get(part)
+        return f"{what or f'Short training of random architecture {part}'} with {combination}"
+    start, _, sample = phase.rpartition("_")
+    if start in ("search", "baseline_search") and sample.isdecimal():
         return f"Short training of random architecture {int(sample)}"
     return _TITLES.get(phase, phase)
 

@@ -11,9 +11,13 @@ from gradnas.foundation.files import write_atomic
 from gradnas.report.drawing.cell_drawing import cell_scene
 from gradnas.report.drawing.network_drawing import network_scene
 from gradnas.report.drawing.palette import COLORS
+from gradnas.report.records.calibration import read_calibration
+from gradnas.report.records.class_counts import read_class_counts
+from gradnas.report.records.combination import Combination
 from gradnas.report.records.expert_history import expert_histories
 from gradnas.report.records.headline import headline, honest_sentences
 from gradnas.report.records.plain_values import member, number, words
+from gradnas.report.records.random_members import random_members
 from gradnas.report.records.run_folder import RunFolder, read_run_folder
 from gradnas.report.records.run_settings import settings_rows
 from gradnas.report.records.run_status import other_version, unfinished
@@ -22,8 +26,10 @@ from gradnas.report.run_page.curves import phase_curves
 from gradnas.report.run_page.epoch_section import FIRST, SAME, UNKNOWN, epoch_section, slider_script
 from gradnas.report.run_page.expert_story import expert_story
 from gradnas.report.run_page.first_cells import first_cells
+from gradnas.report.run_page.grid_section import grid_section
 from gradnas.report.run_page.log_weight_chart import log_weight_chart
 from gradnas.report.run_page.mixture_charts import drop_chart, eigenvalue_chart, entropy_chart, skips_chart
+from gradnas.report.run_page.reliability_chart import reliability_chart
 from gradnas.report.run_page.search_story import search_story, warning
 from gradnas.report.run_page.survivors_chart import survivors_chart
 from gradnas.report.run_page.weight_table import weight_tables
@@ -65,6 +71,8 @@ def render_report(run: RunFolder) -> str:
     script, script_source = slider_script() if epochs_of_search is not None else ("", "'none'")
     confusion = read_confusion(run.summary, problems)
     confusion_scene = confusion.scene() if confusion is not None else None
+    calibration, counts = read_calibration(run.summary, problems), read_class_counts(run.summary)
+    reliability = reliability_chart(calibration) if calibration is not None else None
     epochs = tuple(record for record in run.mixtures if record.returned is None)
     mixture_charts = [chart(epochs) for chart in (entropy_chart, skips_chart, drop_chart, eigenvalue_chart)]
     experts = expert_histories(epochs)
@@ -84,18 +92,22 @@ def render_report(run: RunFolder) -> str:
         problems=problems,
         warning=warning(run),
         story=search_story(run),
+        random=bool(random_members(run.metrics)),
         found_cells=_cells(network if same_cells else run.found),
         wirings=_wirings(run.found),
         network=figure(network_scene(network)) if network is not None else None,
         network_words=_network_words(run, same_cells),
+        searched=run.model is None,
         phases=[
             {
-                "title": phase.title,
+                "title": phase.title if run.model is None else f"Training of {run.model}",
                 "words": phase.words,
                 "secondary": phase.secondary,
                 "charts": [drawn(chart) for chart in phase.charts],
             }
-            for phase in phase_curves(run.metrics)
+            for phase in phase_curves(
+                run.metrics, None if run.found is None else Combination.of(run.found.conf_model_desc)
+            )
         ],
         section=epochs_of_search,
         script=script,
@@ -115,7 +127,11 @@ def render_report(run: RunFolder) -> str:
             if (scene := log_weight_chart(history)) is not None
         ],
         confusion=figure(confusion_scene) if confusion_scene is not None else None,
-        classes=confusion.results() if confusion is not None else (),
+        classes=confusion.results({} if counts is None else counts.counts) if confusion is not None else (),
+        counts=counts,
+        reliability=figure(reliability) if reliability is not None else None,
+        calibration_words=calibration.words() if calibration is not None else "",
+        grid=grid_section(run.grid),
         baseline_cells=_cells(run.baseline),
         genotype=words(run.summary.get("genotype")),
         arch_hash=words(run.summary.get("arch_hash")),
@@ -166,16 +182,19 @@ def _network_words(run: RunFolder, same_cells: bool) -> str:
 
 def _title(run: RunFolder) -> str:
     dataset = words(run.summary.get("dataset")) or words(member(member(run.settings, "data"), "source"))
-    return f"Architecture search on {dataset}" if dataset else f"Architecture search {run.name}"
+    what = "Architecture search" if run.model is None else f"Training of {run.model}"
+    return f"{what} on {dataset}" if dataset else f"{what} {run.name}"
 
 
 def _facts(run: RunFolder) -> str:
     """The line under the title: strategy, space, seed, folder; before the search has ended as they were asked for."""
-    asked = {
+    asked: dict[str, object] = {
         "strategy": words(member(member(run.settings, "strategy"), "name")),
         "space": words(member(member(run.settings, "space"), "name")),
         "seed": number(member(run.settings, "seed")),
     }
+    if run.model is not None:
+        asked = {"model": run.model, "seed": asked["seed"]}
     told = {name: run.summary.get(name) for name in asked}
     named = [
         f"{name} {told[name] if told[name] is not None else f'{value:g}' if isinstance(value, float) else value}"

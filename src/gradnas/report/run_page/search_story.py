@@ -1,10 +1,14 @@
 """The search in plain words: how decided it was, what it chose, and what should make one suspicious."""
 
 import math
+import statistics
 
 from gradnas.arch import CellDesc, CellType, ModelDesc
 from gradnas.report.drawing.palette import family
+from gradnas.report.records.combination import Combination
 from gradnas.report.records.entropy import most_entropy
+from gradnas.report.records.quantities import percent
+from gradnas.report.records.random_members import random_members
 from gradnas.report.records.run_folder import RunFolder
 from gradnas.report.records.run_log import MixtureRecord
 from gradnas.report.run_page.first_cells import first_cells
@@ -14,9 +18,10 @@ PARAMETER_FREE_WARNING = 0.75
 
 
 def search_story(run: RunFolder) -> tuple[str, ...]:
-    """Sentences on the search; none without ``alphas.jsonl`` and ``arch.json``."""
+    """Sentences on the search; none where no random architectures, ``alphas.jsonl`` or ``arch.json`` tell of it."""
     epochs = tuple(record for record in run.mixtures if record.returned is None)
-    sentences = _entropy_sentences(epochs) + _settling_sentences(epochs) + _cost_sentences(run.mixtures)
+    sentences = _random_sentences(run)
+    sentences += _entropy_sentences(epochs) + _settling_sentences(epochs) + _cost_sentences(run.mixtures)
     cell = run.found.first_cell(CellType.Regular) if run.found is not None else None
     if cell is not None:
         sentences += _cell_sentences(cell)
@@ -46,6 +51,27 @@ def parameter_free_share(desc: ModelDesc) -> float | None:
     """Share of the edges of the first cell of each type whose op has no weights; None when there are no edges."""
     ops = [edge.op_desc for cell in first_cells(desc) for node in cell.nodes() for edge in node.edges]
     return sum(family(op) in ("skip", "pool") for op in ops) / len(ops) if ops else None
+
+
+def _random_sentences(run: RunFolder) -> list[str]:
+    """What random architectures have reached, at the size that was found."""
+    size = None if run.found is None or run.grid is None else Combination.of(run.found.conf_model_desc)
+    for best, *others in random_members(run.metrics):
+        if best.size != size or best.val_top1 is None:
+            continue
+        if not others:
+            return [
+                f"A random architecture was trained for {best.epochs} epochs; its validation accuracy is "
+                f"{percent(best.val_top1)}. With one there is nothing to choose from."
+            ]
+        accuracies = sorted(member.val_top1 for member in (best, *others) if member.val_top1 is not None)
+        return [
+            f"{len(others) + 1} random architectures were trained for {best.epochs} epoch"
+            f"{'' if best.epochs == 1 else 's'} each. Architecture {best.number} has the highest validation accuracy, "
+            f"{percent(best.val_top1)}; the one in the middle has {percent(statistics.median_low(accuracies))}, the "
+            f"lowest is {percent(accuracies[0])}."
+        ]
+    return []
 
 
 def _entropy_sentences(mixtures: tuple[MixtureRecord, ...]) -> list[str]:
