@@ -5,12 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
+from gradnas.api.folders import free_folder
 from gradnas.api.inputs import Data, as_images, as_source, changed_settings, source_name
-from gradnas.api.running import load
+from gradnas.api.running import load, run_with
+from gradnas.arch import PUBLISHED, Genotype
 from gradnas.config import DataConf, RetrainConf, RunConf, same_run
+from gradnas.data import DataSource
 from gradnas.foundation.durations import seconds_of
+from gradnas.foundation.names import did_you_mean
 from gradnas.pipeline import (
     RunContext,
     RunFolder,
@@ -26,13 +31,14 @@ from gradnas.result import Result
 
 
 def retrain(
-    result: Result | str | os.PathLike[str],
+    result: Result | Genotype | str | os.PathLike[str],
     *,
     channels: int = 36,
     cells: int = 20,
     epochs: int = 600,
     train_set: Data | None = None,
     test_set: Data | None = None,
+    seed: int | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     device: str | None = None,
@@ -42,18 +48,22 @@ def retrain(
     progress: bool | None = None,
     **settings: Any,
 ) -> Result:
-    """Train the found architecture as a deeper, wider network, and test it once after the last epoch.
+    """Train a found or published architecture as a deeper, wider network, and test it once after the last epoch.
 
     Args:
-        result: A result or its run folder.
+        result: A result or its run folder; or an architecture that nobody has to search: a genotype, as an object or
+            printed, or the name of a published one, such as ``DARTS_V2``.
         channels: Channels of a node in the first cells.
         cells: Number of cells.
         epochs: Passes over the whole training set.
-        train_set: Training data; None takes that of the search.
+        train_set: Training data; None takes that of the search. A published architecture needs it.
         test_set: Test data; None takes the test part of the data set of the search, if it has one.
-        out: A new run folder; None adds the network to the folder of the result.
+        seed: Everything random follows from it; None takes that of the search, or 0 for a published architecture.
+            Another one than that of the search needs a folder of its own, whose configuration then has it.
+        out: A new run folder; None adds the network to the folder of the result, and takes the next free
+            ``runs/retrain-N`` for a published architecture.
         resume: Continue a retraining that was interrupted.
-        device: None takes that of the search.
+        device: None takes that of the search, or the GPU if there is one.
         tensorboard: Also write event files into ``tensorboard/`` of the run folder; None does as the search.
         max_time: Time that the retraining may take, such as ``"1h30m"``, or in seconds; then it stops in time, and the
             network is tested as it is. None sets no limit. In the folder of the search the configuration stores it with
@@ -70,28 +80,55 @@ def retrain(
         FileExistsError: When the folder has a retrained network already (choose ``out``), or ``out`` holds something.
         FloatingPointError: When a loss or gradient is not finite, naming step, images and the last checkpoint.
         OSError: When the folder cannot be written, or another process works in it.
+        FileNotFoundError: When there is neither a run folder nor a published architecture of this name.
         TypeError: For an unknown setting, naming the nearest.
         ValueError: For data or settings that do not fit, saying what to do.
         KeyboardInterrupt, SystemExit: After Ctrl-C or SIGTERM, when the step in progress is done and saved.
     """
+    conf_retrain = changed_settings(
+        RetrainConf, RetrainConf(), {"channels": channels, "cells": cells, "epochs": epochs, **settings}
+    )
+    if conf_retrain.epochs < 1:
+        raise ValueError("retraining needs at least one epoch, got epochs=0.")
+    arch = given_architecture(result)
+    if arch is not None:
+        if train_set is None:
+            raise ValueError(
+                f"the architecture {shortened(arch)} was not searched here, so that no data set belongs to it: give "
+                "train_set=… (`--data SOURCE`)."
+            )
+        conf = RunConf(
+            data=DataConf(source=source_name(train_set) if test_set is None else None),
+            arch=arch,
+            retrain=conf_retrain,
+            seed=seed or 0,
+            device=device if device is not None else "auto",
+            tensorboard=bool(tensorboard),
+            max_time=max_time,
+            deterministic=bool(deterministic),
+        )
+        data = _with_test(as_source(train_set), test_set)
+        into = Path(out) if out is not None else free_folder("retrain")
+        return run_with(conf, data, into, resume=resume, progress=progress)
+    assert not isinstance(result, Genotype)
     found = result if isinstance(result, Result) else load(result)
     if found.config.model.name is not None:
         raise ValueError(
             f"{found.folder} has trained the model {found.config.model.name!r} as it is: no architecture was found "
             "that could be retrained. Train the model again with gradnas.train (`gradnas train`)."
         )
-    conf_retrain = changed_settings(
-        RetrainConf, RetrainConf(), {"channels": channels, "cells": cells, "epochs": epochs, **settings}
-    )
-    if conf_retrain.epochs < 1:
-        raise ValueError("retraining needs at least one epoch, got epochs=0.")
     into = found.folder if out is None else Path(out)
-    data = found.data() if train_set is None else as_source(train_set)
-    if test_set is not None:
-        data = replace(data, test=as_images(test_set, data.train))
+    data = _with_test(found.data() if train_set is None else as_source(train_set), test_set)
+    own_seed = seed if seed is not None else found.config.seed
+    if own_seed != found.config.seed and into.resolve() == found.folder.resolve():
+        raise ValueError(
+            f"the search has the seed {found.config.seed}: a retraining with seed {seed} needs a run folder of its "
+            "own, out=…."
+        )
     conf = replace(
         found.config,
         retrain=conf_retrain,
+        seed=own_seed,
         device=device if device is not None else found.config.device,
         tensorboard=tensorboard if tensorboard is not None else found.config.tensorboard,
         max_time=_limit_of_all(max_time, found, into),
@@ -115,6 +152,27 @@ def retrain(
     ):
         replace(experiment, context=replace(going, listener=listener)).retrain_only()
     return Result(into, data=data)
+
+
+def given_architecture(result: Result | Genotype | str | os.PathLike[str]) -> str | None:
+    """What :func:`retrain` was given in place of a run, for a configuration; None for a run or its folder.
+
+    FileNotFoundError for a name that is neither, naming the nearest.
+    """
+    if isinstance(result, Genotype):
+        return str(result)
+    if isinstance(result, Result) or Path(result).exists():
+        return None
+    name = os.fspath(result)
+    if name in PUBLISHED or name.lstrip().startswith("Genotype("):
+        return name
+    raise FileNotFoundError(
+        f"there is no run folder {name!r}, nor a published architecture of that name. {did_you_mean(name, PUBLISHED)}"
+    )
+
+
+def _with_test(data: DataSource, test_set: Data | None) -> DataSource:
+    return data if test_set is None else replace(data, test=as_images(test_set, data.train))
 
 
 def _limit_of_all(max_time: str | float | None, found: Result, into: Path) -> str | float | None:

@@ -14,6 +14,7 @@ from gradnas.arch.op_names import DARTS_PRIMITIVES as DARTS_PRIMITIVES
 from gradnas.arch.params import ConvMacroParams as ConvMacroParams
 from gradnas.arch.params import Params as Params
 from gradnas.arch.published import PUBLISHED as PUBLISHED
+from gradnas.arch.published import genotype_of as genotype_of
 from gradnas.arch.settings import CellConf as CellConf
 from gradnas.arch.settings import DatasetConf as DatasetConf
 from gradnas.arch.settings import ModelDescConf as ModelDescConf

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from gradnas.arch.genotype import Genotype
+from gradnas.foundation.names import did_you_mean
 
 # The formatter would put every pair on a line of its own; one node per line is what one compares with a paper.
 # fmt: off
@@ -351,3 +352,16 @@ PUBLISHED: Mapping[str, Genotype] = MappingProxyType(
     }
 )
 """Every genotype of this file by its name."""
+
+
+def genotype_of(text: str) -> Genotype:
+    """The published genotype of a name, or the one that a text prints, as ``Genotype(normal=[…], …)``.
+
+    Raises:
+        ValueError: For a name that nothing published has, naming the nearest, or a text that is no genotype.
+    """
+    if "(" in text:
+        return Genotype.from_string(text)
+    if text not in PUBLISHED:
+        raise ValueError(f"no published architecture is called {text!r}. {did_you_mean(text, PUBLISHED)}")
+    return PUBLISHED[text]

@@ -66,7 +66,7 @@ def _add_run(parser: ArgumentParser) -> None:
 def _add_search(parser: ArgumentParser) -> None:
     add_sources(parser, "runs/search", "--search.max_steps_per_epoch")
     add_option(parser, "--epochs", int, "N", "Short for --search.epochs.")
-    add_settings(parser, RunConf, SEARCH_ALIASES, skip=("retrain", "baseline", "model"))
+    add_settings(parser, RunConf, SEARCH_ALIASES, skip=("retrain", "baseline", "model", "arch"))
 
 
 def configuration(options: Options, *, search_only: bool = False) -> RunConf:
@@ -143,10 +143,14 @@ def working_in(folder: Path) -> Iterator[Path]:
 
 
 def _add_retrain(parser: ArgumentParser) -> None:
-    add_folder(parser)
+    text = "A run folder, the name of a published architecture, as DARTS_V2, or a genotype: Genotype(normal=…)."
+    parser.add_argument("folder", type=str, help=text)
     add_layers(parser, " for retraining")
-    add_option(parser, "--out", str, "DIR", "A new run folder; by default FOLDER gets the network.")
-    add_option(parser, "--data", str, "SOURCE", "Name or path of a data set, by default that of the search.")
+    out = "A new run folder; by default FOLDER gets the network, that of a NAME the next free runs/retrain-N."
+    add_option(parser, "--out", str, "DIR", out)
+    data = "Name or path of a data set, by default that of the search; a NAME needs it."
+    add_option(parser, "--data", str, "SOURCE", data)
+    add_option(parser, "--seed", int, "N", "By default that of the search; another one needs --out. For a NAME 0.")
     add_option(parser, "--device", str, "DEVICE", "auto, cpu, cuda, …; by default that of the search.")
     add_option(parser, "--tensorboard", bool, "true|false", "Write event files too; by default as the search did.")
     add_option(parser, "--max-steps", int, "N", "Short for --max_steps_per_epoch.")
@@ -156,7 +160,7 @@ def _add_retrain(parser: ArgumentParser) -> None:
 
 
 def _retrain(options: Options) -> None:
-    own = {"folder", *OWN_OPTIONS, "data", "device", "tensorboard", "max_time", "deterministic"}
+    own = {"folder", *OWN_OPTIONS, "data", "device", "seed", "tensorboard", "max_time", "deterministic"}
     values, origins = layers(options)
     if origins and not values.get("retrain"):
         raise UsageError(f"{' + '.join(origins)} says nothing of retraining. Give another recipe, or none.")
@@ -167,10 +171,13 @@ def _retrain(options: Options) -> None:
     recipe = {"retrain": {"epochs": RetrainConf().epochs, **changes}}
     conf = from_values(recipe, " + ".join([*origins, "options"])).retrain
     settings = {key: getattr(conf, key) for key in changes}
-    with working_in(Path(options.get("out", options["folder"]))) as folder:
+    given = api.given_architecture(options["folder"]) is not None
+    into = out_folder(options, "retrain") if given else Path(options.get("out", options["folder"]))
+    with working_in(into) as folder:
         result = api.retrain(
             options["folder"],
             out=folder,
+            seed=options.get("seed"),
             train_set=options.get("data"),
             device=options.get("device"),
             tensorboard=options.get("tensorboard"),
@@ -222,8 +229,8 @@ SEARCH = Command(
 
 RETRAIN = Command(
     name="retrain",
-    usage="FOLDER [--preset NAME] [--config FILE] [--epochs N] [--channels N] [--KEY VALUE ...] [--out DIR]",
-    summary="Train the found architecture as a deeper, wider network, and test it.",
+    usage="FOLDER|NAME [--data SOURCE] [--preset NAME] [--epochs N] [--channels N] [--KEY VALUE ...] [--out DIR]",
+    summary="Train a found or published architecture as a deeper, wider network, and test it.",
     details="Of a preset or file only the part on retraining counts. Settings not given take the defaults below, "
     "not those of the run.",
     add_options=_add_retrain,

@@ -18,7 +18,7 @@ TRAIN_ALIASES: Aliases = {
     "--max-steps": ("--retrain.max_steps_per_epoch",),
     "--max-time": ("--max_time",),
 }
-_OF_SEARCHES = ("space", "strategy", "search", "baseline", "grid")
+_OF_SEARCHES = ("arch", "space", "strategy", "search", "baseline", "grid")
 
 
 def _add_train(parser: ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from gradnas.arch import DatasetConf
+from gradnas.arch import PUBLISHED, DatasetConf
 from gradnas.config.settings import ModelConf
 from gradnas.foundation.names import did_you_mean
 from gradnas.models import MODELS, PREFIX, torchvision_model
@@ -97,6 +97,11 @@ def _factory(name: str) -> Factory:
     if name.startswith(PREFIX):
         return partial(torchvision_model, name.removeprefix(PREFIX))
     module, colon, place = name.partition(":") if ":" in name else name.rpartition(".")
+    if name in PUBLISHED:
+        raise ValueError(
+            f"{name!r} is a published architecture, not a model: retrain it by gradnas.retrain({name!r}, train_set=…) "
+            f"or `gradnas retrain {name} --data SOURCE`."
+        )
     if not (module and colon and place):
         raise ValueError(
             f"unknown model {name!r}. {did_you_mean(name, MODELS)} Or give one of torchvision as {PREFIX}resnet18, or "

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from reprlib import repr as shortened
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
+from gradnas.arch import genotype_of
 from gradnas.arch.shapes import check_count
 from gradnas.data.memory import bytes_of
 from gradnas.data.options import LoadOptions
@@ -298,6 +300,8 @@ class RunConf:
         strategy: How the architecture is learnt.
         search: Settings of the search.
         retrain: Settings of the retraining; ``epochs: 0`` leaves it out.
+        arch: An architecture that ``retrain`` trains in place of a found one: the name of a published one, as
+            ``DARTS_V2``, or a printed genotype; nothing is searched then.
         model: A network that is trained by ``retrain`` in place of a found one; nothing is searched then.
         baseline: The random baseline.
         grid: Sizes of the supergraph to search at; one search at that of the space where it is left out.
@@ -314,6 +318,7 @@ class RunConf:
     strategy: ComponentConf = field(default_factory=ComponentConf)
     search: SearchConf = field(default_factory=SearchConf)
     retrain: RetrainConf = field(default_factory=lambda: RetrainConf(epochs=0))
+    arch: str | None = None
     model: ModelConf = field(default_factory=ModelConf)
     baseline: BaselineConf = field(default_factory=BaselineConf)
     grid: GridConf = field(default_factory=GridConf)
@@ -327,21 +332,29 @@ class RunConf:
         check_count(self.seed, "seed", 0)
         if self.max_time is not None:
             seconds_of(self.max_time, "max_time")
+        if self.arch is not None:
+            genotype_of(self.arch)
+            self._check_given("arch", f"the architecture {shortened(self.arch)}", {})
         if self.model.name is not None:
             self._check_manual(self.model.name)
 
-    def _check_manual(self, model: str) -> None:
+    def _check_given(self, setting: str, what: str, unused: Mapping[str, object]) -> None:
         """Refuse what a run without a search would ignore."""
         if self.retrain.epochs < 1:
-            raise ValueError(f"the model {model!r} is trained, not searched: set retrain.epochs to at least 1.")
-        parts = {"space": self.space, "strategy": self.strategy, "baseline": self.baseline, "grid": self.grid}
+            raise ValueError(f"{what} is trained, not searched: set retrain.epochs to at least 1.")
+        parts = {**unused, "strategy": self.strategy, "baseline": self.baseline, "grid": self.grid}
         # --max-steps is one option of the command line for all phases
         for name, part in {**parts, "search": replace(self.search, max_steps_per_epoch=None)}.items():
             if part != type(part)():
                 raise ValueError(
-                    f"the model {model!r} is trained as it is, so that settings of {name} have no effect. Leave them "
-                    "out, or leave out model.name to search."
+                    f"{what} is trained as it is, so that settings of {name} have no effect. Leave them "
+                    f"out, or leave out {setting} to search."
                 )
+
+    def _check_manual(self, model: str) -> None:
+        self._check_given("model.name", f"the model {model!r}", {"space": self.space})
+        if self.arch is not None:
+            raise ValueError(f"the model {model!r} and the architecture {shortened(self.arch)} cannot both be trained.")
         default = RetrainConf()
         for name in ("channels", "cells", "stems"):
             if getattr(self.retrain, name) != getattr(default, name):

@@ -19,6 +19,7 @@ from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.diagnostics import genotype_text
 from gradnas.pipeline.evaluater import EvalResult, Evaluater
+from gradnas.pipeline.given_architecture import given_desc
 from gradnas.pipeline.random_searcher import RandomSearcher, equal_budget_epochs
 from gradnas.pipeline.run_summary import RunSummary
 from gradnas.pipeline.running import is_settled, restore_search_log, search_seconds
@@ -60,6 +61,8 @@ class Experiment:
         if context.resume and context.folder is not None and is_settled(context.folder):
             self._take_up_search()
             summary = known
+        elif self.conf.arch is not None:
+            summary = self.record_given(given_desc(self.conf.arch, self.space))
         else:
             summary = self.record_search(self.search())
         if self.conf.retrain.epochs > 0 and self.context.may_begin("retrain"):
@@ -158,6 +161,14 @@ class Experiment:
         """What the folder's summary says already."""
         return self._summary.known()
 
+    def record_given(self, desc: ModelDesc) -> dict[str, Any]:
+        """Save an architecture that was given in place of a found one, and write the summary of it; returns that."""
+        if self.context.folder is not None:
+            desc.save(self.context.folder / "arch.json")
+        summary = {**self._facts(), **self._arch_facts(desc)}
+        self._summary.write(summary)
+        return summary
+
     def record_search(self, search: SearchResult) -> dict[str, Any]:
         """Write summary and report of a search that is done; returns the summary."""
         assert search.model_desc is not None
@@ -203,12 +214,10 @@ class Experiment:
         return RunSummary(self.context)
 
     def _facts(self) -> dict[str, Any]:
-        return {
-            **self._summary.of_data(),
-            "space": self.conf.space.name,
-            "strategy": self.conf.strategy.name,
-            "strategy_options": self.conf.strategy.options,
-        }
+        facts = {**self._summary.of_data(), "space": self.conf.space.name}
+        if self.conf.arch is not None:
+            return {**facts, "arch": self.conf.arch}
+        return {**facts, "strategy": self.conf.strategy.name, "strategy_options": self.conf.strategy.options}
 
     def _search_facts(self, found: ModelDesc, search: SearchResult) -> dict[str, Any]:
         metrics = search.search_metrics

@@ -27,6 +27,7 @@ from gradnas.pipeline.experiment import (
     resolve_device,
     with_augmentation,
 )
+from gradnas.pipeline.given_architecture import given_desc
 from gradnas.pipeline.grid_plan import plan_combinations
 from gradnas.pipeline.manual_experiment import AnyExperiment, ManualExperiment, prepare_run
 from gradnas.pipeline.memory_trial import CreateTrainer, PhaseMemory, measure_phase
@@ -230,7 +231,9 @@ def plan_phases(
         yield _Phases(experiment, facts, available).given_network()
         return
     planner = _Planner(experiment, facts, available)
-    if only in (None, "search"):
+    if conf.arch is not None:
+        found = given_desc(conf.arch, experiment.space)
+    elif only in (None, "search"):
         yield planner.search()
     if conf.retrain.epochs > 0 and only in (None, "retrain"):
         yield planner.retrain(found)

@@ -9,6 +9,7 @@ from gradnas.config import PhaseConf, SearchConf
 from gradnas.data import BatchPlan, stratified_split
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.experiment import Experiment, dataset_conf
+from gradnas.pipeline.given_architecture import given_desc
 from gradnas.pipeline.grid_plan import plan_combinations
 from gradnas.pipeline.manual_experiment import AnyExperiment, ManualExperiment
 from gradnas.pipeline.network_check import check_network
@@ -38,6 +39,8 @@ def refuse_early(experiment: AnyExperiment, *, search: bool = True) -> None:
         _refuse_model(experiment)
         return
     conf, context, space, strategy = experiment.conf, experiment.context, experiment.space, experiment.strategy
+    found = None if conf.arch is None else given_desc(conf.arch, space)
+    search = search and found is None
     if search:
         needs_validation = not isinstance(strategy, MetaOptimizer) or strategy.bilevel
         if needs_validation and context.val_set is None and conf.search.val_ratio == 0:
@@ -61,7 +64,8 @@ def refuse_early(experiment: AnyExperiment, *, search: bool = True) -> None:
             raise ValueError(
                 f"the strategy {conf.strategy.name!r} trains no supergraph: search.stabilize has no effect. Remove it."
             )
-    reductions = _check_grid(experiment) if search and conf.grid.enabled else {space.settings.n_reductions}
+    own = (space.settings if found is None else found.conf_model_desc).n_reductions
+    reductions = _check_grid(experiment) if search and conf.grid.enabled else {own}
     if conf.retrain.epochs > 0:
         for count in sorted(reductions):
             space.build(with_changes(space.settings, reductions=count, **conf.retrain.network()))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
+from gradnas.config import RunConf
 from gradnas.costs import pareto_front
 from gradnas.foundation.plain_text import one_line
 from gradnas.report.comparison.compared_run import ComparedRun, Measurement, State
@@ -210,13 +211,20 @@ def _groups(runs: Sequence[ComparedRun], datasets: Sequence[str]) -> dict[str, _
 def _method_group(groups: dict[str, _Group], run: ComparedRun, dataset: str) -> _Group:
     settings = counted(run.settings, retrained=run.retrained)
     fresh = _Group(
-        base=shortened(one_line((run.conf.model.name or run.conf.strategy.name).rpartition(".")[2]), _LONGEST_NAME),
+        base=shortened(one_line(_named_after(run.conf)), _LONGEST_NAME),
         kind="method",
         dataset=dataset,
         settings=settings,
         budget_key=f"{dataset} {key_of(_of_random_search(settings))}",
     )
     return groups.setdefault(f"method {dataset} {key_of(settings)}", fresh)
+
+
+def _named_after(conf: RunConf) -> str:
+    """What names a method: the model or architecture that was given, or what searched one."""
+    if conf.arch is not None:
+        return conf.arch
+    return (conf.model.name or conf.strategy.name).rpartition(".")[2]
 
 
 def _search_key(group: _Group) -> str:

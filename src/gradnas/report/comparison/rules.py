@@ -92,6 +92,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
         "retrain.channels": Role.BUDGET,
         "retrain.cells": Role.BUDGET,
         "retrain.stems": Role.BUDGET,
+        "arch": Role.METHOD,
         "model.name": Role.METHOD,
         "model.options": Role.METHOD,
         "baseline.samples": Role.BASELINE,
@@ -124,7 +125,7 @@ def role_of(setting: str) -> Role:
 def settings_of(conf: RunConf) -> Settings:
     """All settings of a run by their dotted names; options that were left out have the defaults of their component.
 
-    A run that trains a given model has no settings of a search, and a run that searches none of a model.
+    A run that trains a given model or architecture has no settings of a search, and a run that searches none of them.
 
     Only components that the library knows by name are looked into: a class path in somebody's configuration is not
     imported in order to compare.
@@ -137,15 +138,16 @@ def settings_of(conf: RunConf) -> Settings:
     values = dataclasses.asdict(conf)
     for role, made_by in known.items():
         values[role]["options"] = _with_defaults(made_by, values[role]["options"])
-    left_out = _OF_MODELS if conf.model.name is None else _OF_SEARCHES
+    left_out: tuple[str, ...] = _OF_MODELS
+    if conf.arch is not None:
+        left_out = (*_OF_MODELS, *_OF_SEARCHES)
+    if conf.model.name is not None:
+        left_out = ("arch", "space.", *_OF_SEARCHES, "retrain.channels", "retrain.cells", "retrain.stems")
     return {name: value for name, value in _flat(values, "") if not name.startswith(left_out)}
 
 
 _OF_MODELS = ("model.",)
-_OF_SEARCHES = (
-    *("space.", "strategy.", "search.", "baseline.", "grid."),
-    *("retrain.channels", "retrain.cells", "retrain.stems"),
-)
+_OF_SEARCHES = ("strategy.", "search.", "baseline.", "grid.")
 
 
 def _factory(name: str | None) -> Callable[..., object] | None:

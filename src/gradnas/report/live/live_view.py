@@ -94,7 +94,7 @@ def _title(look: Look) -> str:
     if look.run is None:
         return one_line(look.name)
     settings, summary = look.run.settings, look.run.summary
-    strategy = look.run.model or words(member(member(settings, "strategy"), "name"))
+    strategy = look.run.model or look.run.arch or words(member(member(settings, "strategy"), "name"))
     data = words(summary.get("dataset")) or words(member(member(settings, "data"), "source"))
     seed = number(member(settings, "seed"))
     said = [strategy or "", f"on {data}" if data else ""]

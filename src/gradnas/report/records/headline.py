@@ -89,7 +89,7 @@ def _sureness(run: RunFolder) -> tuple[str, ...]:
         f"One run{f', seed {seed}' if seed is not None else ''}: the interval covers the choice of test images, not "
         "the spread between seeds."
     ]
-    if run.model is not None:
+    if run.model is not None or run.arch is not None:
         return tuple(sentences)
     if baseline is None:
         sentences.append(

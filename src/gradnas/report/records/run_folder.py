@@ -73,6 +73,12 @@ class RunFolder:
         """Name of the model that was trained as it is; None for a run that searches."""
         return words(member(member(self.settings, "model"), "name"))
 
+    @property
+    def arch(self) -> str | None:
+        """The architecture that was given to be retrained, by its name or as "a genotype"; None for one searched."""
+        given = words(member(self.settings, "arch"))
+        return "a genotype" if given is not None and "(" in given else given
+
 
 def read_run_folder(folder: Path) -> RunFolder:
     """Read everything that is there.

@@ -54,6 +54,8 @@ def settings_rows(run: RunFolder) -> tuple[Row, ...]:
         ("Retraining", retraining if retraining or not settings else "none"),
         ("Random baseline", f"{samples:g} random architecture{'' if samples == 1 else 's'}" if samples else ""),
     )
+    if run.arch is not None:
+        rows = (("Space", _space(run)), ("Architecture", run.arch), ("Retraining", retraining))
     if run.model is not None:
         trained = {key: value for key, value in _mapping(settings, "retrain").items() if key not in _OF_FOUND_NETWORKS}
         rows = (("Model", _component(member(settings, "model"))), ("Training", _training(trained)))

@@ -135,7 +135,9 @@ def _parts(run: RunFolder) -> list[_Part]:
     trained = number(run.summary.get("retrain_seconds")) is not None
     if run.model is not None:
         return [_Part(name="training", phase="retrain", epochs=retraining, done=trained)]
-    parts = [_Part(name="search", phase="search", epochs=_epochs(run, "search"), done=_has_found(run))]
+    parts = []
+    if run.arch is None:
+        parts.append(_Part(name="search", phase="search", epochs=_epochs(run, "search"), done=_has_found(run)))
     if retraining:
         parts.append(_Part(name="retraining", phase="retrain", epochs=retraining, done=trained))
     if number(member(member(run.settings, "baseline"), "samples")):

@@ -23,9 +23,15 @@ def result_card(folder: Path) -> str:
     return page_template("run_page/card.html.j2").render(
         name=run.name,
         facts=[
-            f"{key} {run.summary[key]}"
-            for key in ("dataset", "model", "space", "strategy")
-            if run.summary.get(key) is not None
+            f"{key} {value}"
+            for key, value in (
+                ("dataset", run.summary.get("dataset")),
+                ("model", run.summary.get("model")),
+                ("architecture", run.arch),
+                ("space", run.summary.get("space")),
+                ("strategy", run.summary.get("strategy")),
+            )
+            if value is not None
         ],
         figures=headline(run),
         sentences=(*run.problems, *honest_sentences(run)),

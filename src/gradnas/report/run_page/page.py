@@ -98,6 +98,7 @@ def render_report(run: RunFolder) -> str:
         network=figure(network_scene(network)) if network is not None else None,
         network_words=_network_words(run, same_cells),
         searched=run.model is None,
+        given=run.arch is not None,
         phases=[
             {
                 "title": phase.title if run.model is None else f"Training of {run.model}",
@@ -182,7 +183,11 @@ def _network_words(run: RunFolder, same_cells: bool) -> str:
 
 def _title(run: RunFolder) -> str:
     dataset = words(run.summary.get("dataset")) or words(member(member(run.settings, "data"), "source"))
-    what = "Architecture search" if run.model is None else f"Training of {run.model}"
+    what = "Architecture search"
+    if run.model is not None:
+        what = f"Training of {run.model}"
+    if run.arch is not None:
+        what = f"Retraining of {run.arch}"
     return f"{what} on {dataset}" if dataset else f"{what} {run.name}"
 
 
@@ -195,6 +200,8 @@ def _facts(run: RunFolder) -> str:
     }
     if run.model is not None:
         asked = {"model": run.model, "seed": asked["seed"]}
+    if run.arch is not None:
+        asked = {"architecture": run.arch, "space": asked["space"], "seed": asked["seed"]}
     told = {name: run.summary.get(name) for name in asked}
     named = [
         f"{name} {told[name] if told[name] is not None else f'{value:g}' if isinstance(value, float) else value}"
