@@ -16,15 +16,12 @@ goes on where it was.
 
 import argparse
 import json
-import math
-import multiprocessing
-import os
 import statistics
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from _steps import machine, write_result
+from _tables import each, mean_and_deviation, sampling_error, side_by_side
 
 SAMPLES = 8  # members of random search
 # Name: the strategy, its epochs as a multiple of those of first-order DARTS, and the share of the images held out. A
@@ -41,7 +38,6 @@ METHODS = {
     "fairdarts": ("{name: fairdarts, options: {lr: 0.03}}", 1.0, 0.5),
 }
 DIAGNOSTICS = ("entropy", "gap", "parameter_free", "skips", "discretization_drop")
-Z_95 = 1.959964
 
 
 def configuration(method: str, seed: int, args: argparse.Namespace) -> str:
@@ -125,11 +121,10 @@ def table(rows: list[dict[str, Any]], title: str) -> str:
         if not own:
             continue
         values = [row["test_accuracy"] for row in own]
-        deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         epochs = sorted({row["search_epochs"] for row in own})
         lines.append(
-            f"| {method} | {statistics.mean(values):.2f}{deviation} | {len(values)} | "
-            f"{', '.join(f'{value:.1f}' for value in values)} | {', '.join(map(str, epochs))} | "
+            f"| {method} | {mean_and_deviation(values)} | {len(values)} | "
+            f"{each(values)} | {', '.join(map(str, epochs))} | "
             f"{statistics.mean(row['search_seconds'] for row in own):.0f} | "
             f"{statistics.mean(row['params'] for row in own):,.0f} | "
             f"{statistics.mean(row['macs'] for row in own) / 1e6:.1f} | {_diagnostics(own)} |"
@@ -158,26 +153,19 @@ def main() -> None:
     options.add_argument("--out", default="runs/strategies_table")
     args = options.parse_args()
 
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started below
     runs = [(method, seed) for seed in args.seeds for method in METHODS]
+    calls = [(configuration(method, seed, args), str(Path(args.out) / f"{method}_{seed}")) for method, seed in runs]
     rows: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [
-            pool.submit(run_one, configuration(method, seed, args), str(Path(args.out) / f"{method}_{seed}"))
-            for method, seed in runs
-        ]
-        for (method, seed), future in zip(runs, futures, strict=True):
-            new = rows_of(method, seed, future.result())
-            rows += new
-            for row in new:
-                print(f"{row['method']:8} seed {seed}: {row['test_accuracy']:.2f} %", flush=True)
+    for (method, seed), summary in zip(runs, side_by_side(run_one, calls, args.jobs), strict=True):
+        new = rows_of(method, seed, summary)
+        rows += new
+        for row in new:
+            print(f"{row['method']:8} seed {seed}: {row['test_accuracy']:.2f} %", flush=True)
 
     name = Path(args.data).stem.replace("-", "_")
     used = machine()
     n_test = rows[0]["n_test"]
-    noise = (
-        100 * Z_95 * statistics.mean(math.sqrt(p * (1 - p) / n_test) for p in (r["test_accuracy"] / 100 for r in rows))
-    )
+    noise = sampling_error((row["test_accuracy"] for row in rows), n_test)
     title = (
         f"{Path(args.data).name} at {args.image}×{args.image}: test accuracy of the retrained network, mean ± standard "
         f"deviation over the seeds {args.seeds}, equal search multiply-adds (XNAS as if no expert fell; GDAS and "

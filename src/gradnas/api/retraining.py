@@ -26,6 +26,7 @@ from gradnas.pipeline import (
     resolve_device,
     running,
 )
+from gradnas.pipeline.evaluater import check_inheritance
 from gradnas.pipeline.running import search_seconds
 from gradnas.result import Result
 
@@ -146,6 +147,8 @@ def retrain(
     context = RunContext(data=data, seed=conf.seed, device=resolved, resume=resume, tensorboard=conf.tensorboard)
     experiment = prepare(conf, context)
     refuse_early(experiment, search=False)
+    if conf.retrain.inherit_weights:
+        check_inheritance(experiment.space, found.folder / "arch.json", conf.retrain)
     with (
         running(context, _retrain_folder(found, conf, into, resume), conf, goes_on=RunFolder(into).is_run()) as going,
         progress_listener(progress) as listener,
@@ -188,7 +191,7 @@ def _retrain_folder(found: Result, conf: RunConf, into: Path, resume: bool) -> I
     """The folder of a retraining, locked: that of the search, or one of its own."""
 
     def begin(folder: RunFolder) -> None:
-        found.arch.clone().save(folder / "arch.json")
+        folder.take_arch(found.folder, weights=conf.retrain.inherit_weights)
         folder.write_json("summary.json", facts_of_search(found.summary))
 
     if into.resolve() != found.folder.resolve():

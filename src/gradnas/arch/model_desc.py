@@ -149,6 +149,10 @@ class ModelDesc:
             logits_op=change("logits_op", self.logits_op),
         )
 
+    def has_trainables(self) -> bool:
+        """Whether every op has its weights, be they none; a copy that :meth:`load` read has those that there are."""
+        return all(op.trainables is not None for _, op in self.top_ops())
+
     def clear_trainables(self) -> "ModelDesc":
         """A copy without weights."""
         return self.map_ops(lambda _, op: op.clear_trainables())

@@ -198,6 +198,8 @@ class RetrainConf(PhaseConf):
         stems: ``space``, those of the space, or ``imagenet``, those of DARTS on ImageNet for images of about 224
             pixels: the first cell reads maps of a quarter and an eighth of the side with ``channels`` channels, and
             the auxiliary tower lacks its second norm.
+        inherit_weights: Begin with the weights that the chosen candidates have learnt in the search, which needs a
+            network of the size of the search; no begins afresh, as the literature does.
     """
 
     epochs: int = 600
@@ -206,6 +208,7 @@ class RetrainConf(PhaseConf):
     channels: int = 36
     cells: int = 20
     stems: Literal["space", "imagenet"] = "space"
+    inherit_weights: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -335,6 +338,10 @@ class RunConf:
         if self.arch is not None:
             genotype_of(self.arch)
             self._check_given("arch", f"the architecture {shortened(self.arch)}", {})
+            if self.retrain.inherit_weights:
+                raise ValueError(
+                    f"retrain.inherit_weights=true, but {shortened(self.arch)} is given without weights: set it to false."
+                )
         if self.model.name is not None:
             self._check_manual(self.model.name)
 
@@ -356,7 +363,7 @@ class RunConf:
         if self.arch is not None:
             raise ValueError(f"the model {model!r} and the architecture {shortened(self.arch)} cannot both be trained.")
         default = RetrainConf()
-        for name in ("channels", "cells", "stems"):
+        for name in ("channels", "cells", "stems", "inherit_weights"):
             if getattr(self.retrain, name) != getattr(default, name):
                 raise ValueError(
                     f"retrain.{name} is a setting of found networks, and {model!r} is none. Leave it out; what shapes "

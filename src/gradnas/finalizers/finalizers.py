@@ -41,7 +41,8 @@ class Finalizers:
             cells = self.finalize_cells(model)
             _warn_of_different_cells(cells)
             stems = [_finalized(stem) for stem in model.model_stems]
-            second = stems[1] if len(stems) == 2 else model.desc.model_stems[1]
+            # of one stem for both inputs the weights are those of the first
+            second = replace(model.desc.model_stems[1], trainables=stems[-1].trainables)
             return replace(
                 model.desc,
                 model_stems=(stems[0], second),

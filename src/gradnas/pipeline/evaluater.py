@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gradnas.arch import ModelDesc
+from gradnas.arch import ModelDesc, ModelDescConf
 from gradnas.config import RetrainConf
 from gradnas.data import DataLoaders
 from gradnas.pipeline.context import RunContext
@@ -88,7 +89,7 @@ class Evaluater:
         final_desc_filename: str | os.PathLike[str] | None = None,
         full_desc_filename: str | os.PathLike[str] | None = None,
     ) -> Model:
-        """The evaluation network of the found description, with fresh weights.
+        """The evaluation network of the found description, with fresh weights unless it is to inherit those found.
 
         Args:
             conf_eval: Its depth, width and auxiliary weight.
@@ -97,13 +98,18 @@ class Evaluater:
             full_desc_filename: Where to save the full description; None is ``full_arch.json`` beside it.
 
         Raises:
-            FileNotFoundError: When there is no found description, saying which run should have made it.
+            FileNotFoundError: When there is no found description, saying which run should have made it; or none of the
+                weights that it is to inherit.
+            ValueError: When it is to inherit weights and is not as large as the network that was searched.
         """
         found_path = Path(final_desc_filename) if final_desc_filename is not None else self._file("arch.json")
         if not found_path.is_file():
             raise FileNotFoundError(f"no found architecture at {found_path}; the search of this run should make it.")
         found = ModelDesc.load(found_path)
         desc = retrained_desc(builder, found, conf_eval)
+        if conf_eval.inherit_weights:
+            check_inheritance(builder, found_path, conf_eval)
+            desc = _with_weights(desc, ModelDesc.load(found_path, load_trainables=True))
         desc.save(full_desc_filename if full_desc_filename is not None else self._file("full_arch.json"))
         return self.context.model(
             lambda: Model(desc, droppath=True, affine=True, registry=builder.registry), f"{self.phase}.weights"
@@ -134,6 +140,49 @@ class Evaluater:
             raise ValueError("the evaluater reads and writes files; give the run a folder.")
         (folder / self.subfolder).mkdir(exist_ok=True)
         return folder / self.subfolder / name
+
+
+def check_inheritance(builder: ModelDescBuilder, found_path: Path, conf: RetrainConf) -> None:
+    """Refuse to inherit weights that are not there or do not fit.
+
+    Args:
+        builder: The space that the found description is of.
+        found_path: The found description, beside which its weights lie.
+        conf: Settings of the retraining.
+
+    Raises:
+        FileNotFoundError: When the search has left none.
+        ValueError: When the network is not as large as the one that was searched.
+    """
+    weights = found_path.with_suffix(".safetensors")
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"retrain.inherit_weights=true, but there are no weights at {weights}: only a search that trains whole "
+            "candidates leaves some, not random search, a grid, or PC-DARTS. Begin afresh."
+        )
+    found = ModelDesc.load(found_path)
+    desc = retrained_desc(builder, found, conf)
+    if _weighted(desc) != _weighted(found):
+        raise ValueError(other_size(desc.conf_model_desc, found.conf_model_desc))
+
+
+def other_size(retrained: ModelDescConf, searched: ModelDescConf) -> str:
+    """What keeps a network from inheriting weights, and what to do."""
+    sizes = [f"{conf.n_cells} cells of {conf.model_stems.init_node_ch} channels" for conf in (searched, retrained)]
+    return (
+        f"retrain.inherit_weights=true needs the network of the search, {sizes[0]} with the stems of the space, got "
+        f"{sizes[1]}. Set retrain.cells, retrain.channels and retrain.stems to those, or begin afresh."
+    )
+
+
+def _with_weights(desc: ModelDesc, found: ModelDesc) -> ModelDesc:
+    """The network that is retrained with the weights of the found one; its auxiliary tower begins afresh."""
+    return replace(desc, **_weighted(found))
+
+
+def _weighted(desc: ModelDesc) -> dict[str, Any]:
+    """The parts of a description that may hold weights."""
+    return {name: getattr(desc, name) for name in ("model_stems", "cell_descs", "pool_op", "logits_op")}
 
 
 def retrained_desc(builder: ModelDescBuilder, found: ModelDesc, conf: RetrainConf) -> ModelDesc:

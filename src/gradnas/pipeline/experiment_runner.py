@@ -21,7 +21,6 @@ from gradnas.config import (
     same_run,
 )
 from gradnas.finalizers import Finalizers
-from gradnas.foundation.files import write_atomic
 from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.context import RunContext
 from gradnas.pipeline.evaluater import EvalResult, Evaluater
@@ -152,10 +151,9 @@ class ExperimentRunner:
 
     def _evaluate_found(self, experiment: Experiment) -> EvalResult:
         searched = RunFolder(self._folder_path("search"))
-        arch = searched / "arch.json"
-        if not arch.is_file():
-            raise FileNotFoundError(f"no found architecture at {arch}; run the search first.")
-        write_atomic(self._folder_path("eval") / "arch.json", arch.read_bytes())
+        if not (searched / "arch.json").is_file():
+            raise FileNotFoundError(f"no found architecture at {searched / 'arch.json'}; run the search first.")
+        RunFolder(self._folder_path("eval")).take_arch(searched.path, weights=self.conf.retrain.inherit_weights)
         evaluated = self.run_eval(self.conf)
         facts = facts_of_search(searched.read_json("summary.json") or {})
         experiment.record_retraining(evaluated, facts, experiment.known())

@@ -8,6 +8,7 @@ from gradnas.arch import DARTS_PRIMITIVES, ModelDesc
 from gradnas.config import PhaseConf, SearchConf
 from gradnas.data import BatchPlan, stratified_split
 from gradnas.pipeline.context import RunContext
+from gradnas.pipeline.evaluater import other_size
 from gradnas.pipeline.experiment import Experiment, dataset_conf
 from gradnas.pipeline.given_architecture import given_desc
 from gradnas.pipeline.grid_plan import plan_combinations
@@ -19,6 +20,7 @@ from gradnas.pipeline.tensorboard_log import check_tensorboard
 from gradnas.spaces import with_changes
 from gradnas.strategies import MetaOptimizer, StabilizeConf
 from gradnas.strategies.perturbation import SKIP
+from gradnas.supergraph.partial import partial_of
 from gradnas.training import create_optimizer
 
 
@@ -67,6 +69,8 @@ def refuse_early(experiment: AnyExperiment, *, search: bool = True) -> None:
     own = (space.settings if found is None else found.conf_model_desc).n_reductions
     reductions = _check_grid(experiment) if search and conf.grid.enabled else {own}
     if conf.retrain.epochs > 0:
+        if search and conf.retrain.inherit_weights:
+            _check_inheritance(experiment)
         for count in sorted(reductions):
             space.build(with_changes(space.settings, reductions=count, **conf.retrain.network()))
         create_optimizer(conf.retrain.optimizer, [torch.zeros(1)])
@@ -78,6 +82,26 @@ def _refuse_model(experiment: ManualExperiment) -> None:
     check_network(conf.model, conf.retrain, dataset_conf(context.data), context.seed)
     create_optimizer(conf.retrain.optimizer, [torch.zeros(1)])
     _check_batches(conf.retrain, _sizes(conf.retrain, context), context, "retrain")
+
+
+def _check_inheritance(experiment: Experiment) -> None:
+    """Refuse to inherit weights that the search will not leave, or that will not fit."""
+    conf, space, strategy = experiment.conf, experiment.space, experiment.strategy
+    if conf.grid.enabled or conf.baseline.samples > 0:
+        what = "grid" if conf.grid.enabled else "random baseline"
+        raise ValueError(
+            f"retrain.inherit_weights=true and a {what}: only one search at one size leaves weights to inherit. Leave "
+            "out one of both."
+        )
+    tops = strategy.supergraph(space.build()).top_ops() if isinstance(strategy, MetaOptimizer) else ()
+    if not tops or any(partial_of(op) > 1 for _, top in tops for _, op in top.all_ops()):
+        raise ValueError(
+            f"retrain.inherit_weights=true, but the strategy {conf.strategy.name!r} does not train whole candidates. "
+            "Begin afresh."
+        )
+    retrained = with_changes(space.settings, **conf.retrain.network())
+    if retrained != with_changes(space.settings, aux_weight=conf.retrain.aux_weight):
+        raise ValueError(other_size(retrained, space.settings))
 
 
 def _check_grid(experiment: Experiment) -> set[int]:

@@ -20,7 +20,8 @@ from gradnas.report.records.run_folder import LOCK
 from gradnas.training import EpochRecord
 
 MARKER = "environment.json"  # every folder that gradnas made has one
-BEGINNINGS = ("arch.json", "summary.json")  # what the retraining of another run begins with
+ARCH_WEIGHTS = "arch.safetensors"  # of a found architecture, as the search has trained them
+BEGINNINGS = (ARCH_WEIGHTS, "arch.json", "summary.json")  # what the retraining of another run begins with
 METRICS = "metrics.jsonl"
 MODEL_FACTS = "model.json"  # in place of an architecture where the network was not found by a search
 LOGS = (METRICS, "alphas.jsonl")
@@ -228,6 +229,12 @@ class RunFolder:
             MARKER: "No result depends on it.",  # a resume begins it anew
         }
         return read_object(self / name, advice.get(name, _MEANT))
+
+    def take_arch(self, other: Path, *, weights: bool) -> None:
+        """Copy the found architecture of another run folder, and its weights if there are any and they are wanted."""
+        for name in (ARCH_WEIGHTS, "arch.json") if weights else ("arch.json",):
+            if name == "arch.json" or (other / name).is_file():
+                write_atomic(self / name, (other / name).read_bytes())
 
     def read_desc(self, name: str = "arch.json") -> ModelDesc:
         """A description in the folder; an error says what makes it again.

@@ -145,13 +145,16 @@ class Searcher:
         return ModelMetrics(model, trainer.fit(self.get_data(conf_train)))
 
     def clean_log_result(self, conf_search: SearchConf, search_result: SearchResult) -> SearchResult:
-        """The result without weights; the description is saved as ``arch.json``, also when there are no metrics."""
+        """The result without weights; the description is saved as ``arch.json``, also when there are no metrics.
+
+        Weights that it has are saved beside it, for a retraining that inherits them.
+        """
         if search_result.model_desc is None:
             return search_result
-        cleaned = replace(search_result, model_desc=search_result.model_desc.clear_trainables())
-        if self.context.folder is not None and cleaned.model_desc is not None:
-            cleaned.model_desc.save(self.context.folder / "arch.json")
-        return cleaned
+        if self.context.folder is not None:
+            found, learnt = search_result.model_desc, search_result.search_metrics is not None
+            found.save(self.context.folder / "arch.json", save_trainables=learnt and found.has_trainables())
+        return replace(search_result, model_desc=search_result.model_desc.clear_trainables())
 
     def get_data(self, conf_loader: PhaseConf) -> DataLoaders:
         """Loaders without a test set; the same settings, by value, give the same object."""

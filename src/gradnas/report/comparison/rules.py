@@ -92,6 +92,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
         "retrain.channels": Role.BUDGET,
         "retrain.cells": Role.BUDGET,
         "retrain.stems": Role.BUDGET,
+        "retrain.inherit_weights": Role.BUDGET,
         "arch": Role.METHOD,
         "model.name": Role.METHOD,
         "model.options": Role.METHOD,
@@ -142,11 +143,12 @@ def settings_of(conf: RunConf) -> Settings:
     if conf.arch is not None:
         left_out = (*_OF_MODELS, *_OF_SEARCHES)
     if conf.model.name is not None:
-        left_out = ("arch", "space.", *_OF_SEARCHES, "retrain.channels", "retrain.cells", "retrain.stems")
+        left_out = ("arch", "space.", *_OF_SEARCHES, *_OF_FOUND_NETWORKS)
     return {name: value for name, value in _flat(values, "") if not name.startswith(left_out)}
 
 
 _OF_MODELS = ("model.",)
+_OF_FOUND_NETWORKS = tuple(f"retrain.{name}" for name in ("channels", "cells", "stems", "inherit_weights"))
 _OF_SEARCHES = ("strategy.", "search.", "baseline.", "grid.")
 
 
