@@ -340,7 +340,7 @@ class RunConf:
             self._check_given("arch", f"the architecture {shortened(self.arch)}", {})
             if self.retrain.inherit_weights:
                 raise ValueError(
-                    f"retrain.inherit_weights=true, but {shortened(self.arch)} is given without weights: set it to false."
+                    f"retrain.inherit_weights=true, but {shortened(self.arch)} is given without weights. Begin afresh."
                 )
         if self.model.name is not None:
             self._check_manual(self.model.name)

@@ -48,6 +48,9 @@ class FactorizedReduce(Op):
 
     ReLU, the two convolutions to C_out/2 each, concatenation, batch norm. For odd sizes the second convolution's input
     is padded by one row or column of zeros at the end, so both give ceil(size / 2). ValueError when C_out is odd.
+
+    The convolutions are computed as ones of stride 1 on every second pixel. The gradient of a strided 1×1 convolution
+    with fewer than 16 channels on large channels_last maps is wrong in torch 2.15 on CPUs, and may corrupt memory.
     """
 
     def __init__(self, op_desc: OpDesc, affine: bool) -> None:
@@ -56,14 +59,14 @@ class FactorizedReduce(Op):
         if ch_out % 2:
             raise ValueError(f"{op_desc.name!r} at stride 2 needs an even number of output channels, got {ch_out}.")
         self.relu = nn.ReLU()
-        self.conv_1 = nn.Conv2d(ch_in, ch_out // 2, 1, stride=2, bias=False)
-        self.conv_2 = nn.Conv2d(ch_in, ch_out // 2, 1, stride=2, bias=False)
+        self.conv_1 = nn.Conv2d(ch_in, ch_out // 2, 1, bias=False)
+        self.conv_2 = nn.Conv2d(ch_in, ch_out // 2, 1, bias=False)
         self.bn = batch_norm(ch_out, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(x)
-        shifted = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))[:, :, 1:, 1:]
-        out: Tensor = self.bn(torch.cat([self.conv_1(x), self.conv_2(shifted)], dim=1))
+        shifted = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))[:, :, 1::2, 1::2]
+        out: Tensor = self.bn(torch.cat([self.conv_1(x[:, :, ::2, ::2]), self.conv_2(shifted)], dim=1))
         return out
 
 

@@ -349,7 +349,7 @@ def _of_factorized(op: Op) -> Chain | None:
     if relu is None or first is None or second is None or norm is None or first.layer != second.layer:
         return None
     conv = first.layer
-    halves = Convolution(op.conv_1.in_channels, op.conv_1.out_channels, (1, 1), (2, 2), (0, 0), (1, 1), 1)
+    halves = Convolution(op.conv_1.in_channels, op.conv_1.out_channels, (1, 1), (1, 1), (0, 0), (1, 1), 1)
     if relu.layer != Relu() or conv != halves:
         return None
     return [relu, Step(Halving(halves.ch_in, 2 * halves.ch_out), (op.conv_1, op.conv_2)), norm]
