@@ -1,6 +1,6 @@
 """Recipes of retraining and hand-designed networks at equal epochs, several seeds: mean and spread of the accuracy.
 
-    python benchmarks/recipes_table.py --data path/to/set.npz [--epochs 12] [--seeds 0 1 2] [--jobs 2]
+    python benchmarks/recipes_table.py --data path/to/set.npz [--epochs 10] [--seeds 0 1 2] [--jobs 2]
 
 DARTS_V2 is trained by the recipe of the preset ``darts-cifar10`` and by that of ``fast-cifar10``, at ``--channels`` and
 ``--cells`` in place of 36 and 20; ResNet-20 and Shake-Shake 26 2x32d by their presets. Epochs are the only other thing
@@ -39,7 +39,7 @@ def run_one(row: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     data = replace(conf.data, source=args.data)
     if network == "DARTS_V2":
         recipe = replace(recipe, channels=args.channels, cells=args.cells, ema=min(recipe.ema, EMA))
-        conf = gn.RunConf(data=data, arch=network, retrain=recipe, seed=seed, device=args.device)
+        conf = gn.config.RunConf(data=data, arch=network, retrain=recipe, seed=seed, device=args.device)
     else:
         conf = replace(conf, data=data, retrain=recipe, seed=seed, device=args.device)
     folder = Path(args.out) / f"{preset}_{seed}"
@@ -75,7 +75,7 @@ def table(rows: list[dict[str, Any]], title: str) -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", required=True, help="data set as gradnas takes it: a file, a folder or a name")
-    options.add_argument("--epochs", type=int, default=12)
+    options.add_argument("--epochs", type=int, default=10)
     options.add_argument("--max-steps", type=int, help="stop each epoch after so many steps")
     options.add_argument("--channels", type=int, default=8, help="of DARTS_V2")
     options.add_argument("--cells", type=int, default=8, help="of DARTS_V2")

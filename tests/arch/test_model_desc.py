@@ -57,7 +57,7 @@ values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3).map(tupl
 @st.composite
 def ops(draw: st.DrawFn, in_len: int | None = None, depth: int = 1) -> OpDesc:
     n_inputs = in_len if in_len is not None else draw(st.integers(1, 3))
-    params = draw(st.dictionaries(names.filter(lambda name: name != "stride"), values, max_size=2))
+    params = draw(st.dictionaries(names.filter(lambda name: name not in ("stride", "conv")), values, max_size=2))
     if draw(st.booleans()):
         params["stride"] = draw(st.sampled_from([1, 2]))
     children = draw(st.none() | st.lists(ops(depth=depth - 1), max_size=2)) if depth else None

@@ -207,7 +207,8 @@ def test_what_is_no_finished_run_is_refused(finished: Path, gradnas: Any, tmp_pa
     outcome = gradnas("export", tmp_path / "nothing")
     assert outcome.code == 1
     assert "is not a run folder" in outcome.err
-    (finished / "arch.json").unlink()
+    for name in ("arch.json", "full_arch.json"):
+        (finished / name).unlink()
     outcome = gradnas("export", finished)
     assert outcome.code == 1
     assert "is not finished. Continue it with `gradnas resume" in outcome.err

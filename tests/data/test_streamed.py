@@ -216,7 +216,8 @@ def test_threads_end_with_the_loader(photographs: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a terminal")
 def test_an_interrupted_process_ends_at_once(photographs: Path) -> None:
     code = f"""
-        import itertools, time
+        import itertools, signal, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in what a shell runs in the background
         from gradnas.data import BatchLoader, decode, load_data
         source = load_data({str(photographs)!r}, image_size=24, stream="always", workers=2)
         read = decode.ImageFile.open

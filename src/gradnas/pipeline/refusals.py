@@ -20,7 +20,6 @@ from gradnas.pipeline.tensorboard_log import check_tensorboard
 from gradnas.spaces import with_changes
 from gradnas.strategies import MetaOptimizer, StabilizeConf
 from gradnas.strategies.perturbation import SKIP
-from gradnas.supergraph.partial import partial_of
 from gradnas.training import create_optimizer
 
 
@@ -93,8 +92,8 @@ def _check_inheritance(experiment: Experiment) -> None:
             f"retrain.inherit_weights=true and a {what}: only one search at one size leaves weights to inherit. Leave "
             "out one of both."
         )
-    tops = strategy.supergraph(space.build()).top_ops() if isinstance(strategy, MetaOptimizer) else ()
-    if not tops or any(partial_of(op) > 1 for _, top in tops for _, op in top.all_ops()):
+    desc = strategy.supergraph(space.build()) if isinstance(strategy, MetaOptimizer) else None
+    if desc is None or any(op.params.get("partial", 1) != 1 for _, top in desc.top_ops() for _, op in top.all_ops()):
         raise ValueError(
             f"retrain.inherit_weights=true, but the strategy {conf.strategy.name!r} does not train whole candidates. "
             "Begin afresh."

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import gradnas
-from gradnas import api
 from gradnas.config import ModelConf, RunConf, load_config
 from gradnas.data import load_data
 from gradnas.models import CifarResNet
@@ -134,7 +133,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(api, "progress_listener", lambda _: Listening())
+    monkeypatch.setattr("gradnas.api.folders.progress_listener", lambda _: Listening())
 
 
 def test_a_training_that_was_interrupted_says_so_and_goes_on(

@@ -1,4 +1,4 @@
-"""Tests of ``src/gradnas/api.py``."""
+"""Tests of ``src/gradnas/api``: searching, retraining, running, going on."""
 
 import os
 import shutil
@@ -85,7 +85,8 @@ def kill_after(patch: pytest.MonkeyPatch, phase: str, epoch: int) -> None:
             if (record.phase, record.epoch) == (phase, epoch):
                 raise Killed
 
-    patch.setattr(api, "progress_listener", lambda show: Killer())
+    for module in ("folders", "retraining"):
+        patch.setattr(f"gradnas.api.{module}.progress_listener", lambda show: Killer())
 
 
 def strip(value: Any) -> Any:
@@ -694,7 +695,7 @@ def test_numbers_are_limits_too(
     copy_of: Callable[[Path], Path], searched: Path, monkeypatch: pytest.MonkeyPatch, max_time: str | float
 ) -> None:
     taken: list[RunConf] = []
-    monkeypatch.setattr(api, "run", lambda conf, **_: taken.append(conf))
+    monkeypatch.setattr("gradnas.api.resuming.run", lambda conf, **_: taken.append(conf))
     api.resume(copy_of(searched), max_time=max_time)
     assert [conf.max_time for conf in taken] == [max_time]
 
@@ -717,7 +718,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[RunConf]]
         folder, taken = RunFolder(path), list[RunConf]()
         conf = folder.read_config()
         folder.write_config(replace(conf, search=replace(conf.search, cuda_graph=True)))
-        monkeypatch.setattr(api, "run", lambda conf, **_: taken.append(conf))
+        monkeypatch.setattr("gradnas.api.resuming.run", lambda conf, **_: taken.append(conf))
         return taken
 
     return change
