@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-TRIALS = 20
+TRIALS = 8
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,6 @@ def after_checkpoint(folder: Path) -> int:
 
 
 FREE: dict[str, Callable[[Path], int]] = {
-    "nothing": lambda _: 0,
     "first checkpoint": lambda _: 10 * PAGE,
     "later": after_checkpoint,
 }

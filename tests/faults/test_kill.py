@@ -1,6 +1,6 @@
 """A real search and a real retraining, killed by SIGKILL and resumed: the result is that of the undisturbed run.
 
-Six kills here, three of each; ``make faults`` makes fifty of each, over all strategies.
+Four kills here, two of each; ``make faults`` makes fifty of each, over all strategies.
 """
 
 import random
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-KINDS = ("aimed", "timed", "timed")
+KINDS = ("aimed", "timed")
 MOST_RUNS = 5
 
 

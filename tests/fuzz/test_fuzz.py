@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from run_fuzz import FORMATS
 
 FEW = settings(
-    max_examples=250, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -237,21 +236,25 @@ def test_of_processes_that_create_one_folder_at_once_one_wins(tmp_path: Path) ->
 import sys, time
 from gradnas.config import RunConf
 from gradnas.pipeline import RunFolder
-time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
+print("ready", flush=True)
+sys.stdin.readline()
 try:
-    with RunFolder.entered(sys.argv[1], RunConf(seed=int(sys.argv[3]))):
+    with RunFolder.entered(sys.argv[1], RunConf(seed=int(sys.argv[2]))):
         time.sleep(0.2)
-    print("won", sys.argv[3])
+    print("won", sys.argv[2])
 except OSError as error:
     print(type(error).__name__)
 """
-    start = str(time.time() + 8.0)  # importing takes seconds
-    runners = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, tmp_path / "run", start, str(seed)], stdout=subprocess.PIPE, text=True
-        )
-        for seed in range(3)
-    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    runners = [subprocess.Popen([*command, str(seed)], **pipes) for seed in range(3)]
+    for runner in runners:
+        assert runner.stdout is not None
+        assert runner.stdout.readline() == "ready\n"
+    for runner in runners:  # all at once, when all have been imported
+        assert runner.stdin is not None
+        runner.stdin.write("go\n")
+        runner.stdin.flush()
     said = [runner.communicate()[0].split() for runner in runners]
     won = [words[1] for words in said if words[0] == "won"]
     assert len(won) == 1, said
