@@ -258,6 +258,8 @@ def test_sparkline_known_courses() -> None:
 def test_phases_in_words() -> None:
     assert phase_words("search_3") == "random architecture 3"
     assert phase_words("baseline_retrain") == "random baseline, retraining"
+    assert phase_words("retrain") == "retraining"
+    assert phase_words("retrain", found=False) == "training"
     assert phase_words("mine_2") == "mine_2"
 
 

@@ -109,7 +109,7 @@ def _progress_rows(look: Look) -> list[tuple[str, str]]:
     last = records[-1] if records else run.metrics[-1]
     planned = planned_epochs(run, last.phase)
     done = f" ({done_words(run, last)}, {(last.epoch + 1) / planned:.0%})" if planned else ""
-    rows = [("phase", phase_words(last.phase)), ("epoch", f"{last.epoch}{done}")]
+    rows = [("phase", phase_words(last.phase, found=run.model is None)), ("epoch", f"{last.epoch}{done}")]
     rows += [("grid", grid_words(run.grid))] if run.grid is not None else []
     elapsed = sum(record.time_s or 0.0 for record in run.metrics)
     if look.finished:

@@ -75,14 +75,19 @@ def ending(look: Look) -> list[str]:
     return ["the run is finished", *map(one_line, figures)]
 
 
-def phase_words(phase: str) -> str:
-    """A phase of the log in the words of a person: ``retrain`` is ``retraining``."""
+def phase_words(phase: str, *, found: bool = True) -> str:
+    """A phase of the log in the words of a person: ``retrain`` is ``retraining``, of a network not found ``training``.
+
+    Args:
+        phase: Its name.
+        found: Whether the network was found; no for a model that was designed by hand.
+    """
     of_grid = combination_of_phase(phase)
     if of_grid is not None:
         combination, part = of_grid
         what = {"": "search", "train": "brief training"}.get(part, f"random architecture {part}")
         return f"{what} with {combination}"
-    known = {"retrain": "retraining", "baseline_retrain": "random baseline, retraining"}
+    known = {"retrain": "retraining" if found else "training", "baseline_retrain": "random baseline, retraining"}
     start, _, number_ = phase.rpartition("_")
     if start in ("search", "baseline_search") and number_.isdecimal():
         return f"{'random baseline, ' if start.startswith('baseline') else ''}random architecture {number_}"

@@ -37,7 +37,7 @@ class Lines:
 
 def epoch_line(run: RunFolder, record: EpochRecord) -> str:
     """One epoch as a plain line."""
-    parts = [phase_words(record.phase)]
+    parts = [phase_words(record.phase, found=run.model is None)]
     if record.is_epoch:
         done = done_words(run, record)
         parts[0] += f" epoch {record.epoch}{f' ({done})' if done else ''}"
