@@ -4,8 +4,8 @@ Source: Han et al., Deep pyramidal residual networks, 2017 (arXiv:1610.02915): c
 blocks to the next (equation 3), blocks of figure 6d (batch norm first, one ReLU less, batch norm last), shortcuts of
 zeros for new channels; and Yamada et al. 2019 for ShakeDrop, whose keep probability falls linearly to ½. Channels are
 the floor of 16 + k · alpha / N, as equation 3 says; the authors' code rounds, which makes networks larger still. The
-paper prints 1.7 M parameters for depth 110 and alpha 48 (here 1.74 M), 3.8 M for alpha 84 (3.86 M), 28.3 M for alpha 270
-(28.5 M), and 27.0 M for depth 164 with bottlenecks (27.2 M); no reading of the equation gives all four. Deviations:
+paper prints 1.7 M parameters for depth 110 and alpha 48 (here 1.74 M), 3.8 M for alpha 84 (3.86 M), 28.3 M for alpha
+270 (28.5 M), and 27.0 M for depth 164 with bottlenecks (27.2 M); no reading of the equation gives all four. Deviations:
 none. Reference test: tests/models/test_pyramid_net.py.
 """
 
