@@ -4,7 +4,7 @@
 
 DARTS_V2 is trained by the recipe of the preset ``darts-cifar10`` and by that of ``fast-cifar10``, at ``--channels`` and
 ``--cells`` in place of 36 and 20; ResNet-20 and Shake-Shake 26 2x32d by their presets. Epochs are the only other thing
-that is not the preset's, but for its moving average of the weights (see ``EMA``), and the rate schedules end with them.
+that is not the preset's; the schedules of the rates end with them.
 Writes ``benchmarks/results/recipes_<data>.json`` and ``.md``. Each run keeps its folder in ``--out``; an interrupted
 table goes on where it was.
 """
@@ -17,9 +17,6 @@ from typing import Any
 
 from _steps import machine, write_result
 from _tables import each, mean_and_deviation, sampling_error, side_by_side
-
-EMA = 0.98
-"""Of the fast recipe: its 0.999 remembers a thousand steps, which is all that a table of a few epochs has."""
 
 ROWS = {
     "DARTS_V2, DARTS recipe": ("DARTS_V2", "darts-cifar10"),
@@ -38,7 +35,7 @@ def run_one(row: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     recipe = replace(conf.retrain, epochs=args.epochs, max_steps_per_epoch=args.max_steps)
     data = replace(conf.data, source=args.data)
     if network == "DARTS_V2":
-        recipe = replace(recipe, channels=args.channels, cells=args.cells, ema=min(recipe.ema, EMA))
+        recipe = replace(recipe, channels=args.channels, cells=args.cells)
         conf = gn.config.RunConf(data=data, arch=network, retrain=recipe, seed=seed, device=args.device)
     else:
         conf = replace(conf, data=data, retrain=recipe, seed=seed, device=args.device)
@@ -96,10 +93,9 @@ def main() -> None:
     noise = sampling_error((row["test_accuracy"] for row in rows), n_test)
     title = (
         f"{Path(args.data).name}: test accuracy after {args.epochs} epochs, mean ± standard deviation over the seeds "
-        f"{args.seeds}; DARTS_V2 with {args.channels} channels and {args.cells} cells, its fast recipe with a moving "
-        f"average of {EMA}; everything else as in the presets. One accuracy on {n_test:,} test images has a sampling "
-        f"error of ±{noise:.1f} points (95 %). {used['processor']}, one thread per run, torch "
-        f"{used['packages'].get('torch')}."
+        f"{args.seeds}; DARTS_V2 with {args.channels} channels and {args.cells} cells; everything else as in the "
+        f"presets. One accuracy on {n_test:,} test images has a sampling error of ±{noise:.1f} points (95 %). "
+        f"{used['processor']}, one thread per run, torch {used['packages'].get('torch')}."
     )
     text = table(rows, title)
     settings = {key: value for key, value in vars(args).items() if key not in ("data", "out")}

@@ -754,3 +754,36 @@ def test_baseline_that_takes_the_settings_of_a_recorded_search_says_that_it_keep
     with pytest.warns(UserWarning, match="random baseline keep on_nonfinite=stop"):
         api.resume(path, on_nonfinite="skip")
     assert [conf.retrain.on_nonfinite for conf in taken] == ["skip"]
+
+
+def test_other_data_needs_a_folder_of_its_own_also_where_the_folder_is_named(
+    copy_of: Callable[[Path], Path], searched: Path
+) -> None:
+    folder = copy_of(searched)
+    before = content(folder)
+    with pytest.raises(ValueError, match="the architecture was found on 'digits'; retraining on 'mnist' needs a run"):
+        api.retrain(folder, out=folder, train_set="mnist", **SMALL)
+    assert content(folder) == before
+
+
+def test_the_same_data_by_its_name_is_read_as_the_search_has_read_it(tmp_path: Path) -> None:
+    conf = RunConf(
+        data=DataConf(image_size=12, crop_padding=0),
+        space=ComponentConf(options=OPTIONS),
+        search=SearchConf(**{name: value for name, value in QUICK.items() if name != "device"}),
+        device="cpu",
+    )
+    found = api.run(conf, out=tmp_path / "search")
+    again = api.retrain(found, train_set="digits", out=tmp_path / "again", **SMALL)
+    assert again.config.data == conf.data
+    assert again.summary["image_shape"] == [1, 12, 12]
+
+
+def test_finished_search_without_its_checkpoints_gives_its_result(
+    copy_of: Callable[[Path], Path], searched: Path
+) -> None:
+    folder = copy_of(searched)
+    shutil.rmtree(folder / "checkpoints")
+    before = content(folder)
+    assert api.resume(folder).arch == api.load(searched).arch
+    assert content(folder) == before

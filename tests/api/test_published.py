@@ -58,6 +58,8 @@ def test_nothing_is_said_of_a_search_that_was_none(trained: Path) -> None:
 
 def test_genotypes_are_objects_or_texts_and_may_lack_a_reduction_cell(tmp_path: Path) -> None:
     settings = {**SMALL, "epochs": 1, "cells": 1}
+    long = str(PUBLISHED["DARTS_V2"])  # longer than the name of a file may be
+    assert api.given_architecture(long) == long
     for name, given in (("object", Genotype.from_string(ONE_CELL)), ("text", ONE_CELL)):
         result = api.retrain(given, train_set="digits", out=tmp_path / name, **settings)
         assert result.arch.genotype() == Genotype.from_string(ONE_CELL)
@@ -138,3 +140,16 @@ def test_configurations_that_contradict_an_architecture_are_refused(settings: di
     drop_path = 0.0 if "model" in settings else 0.2
     with pytest.raises(ValueError, match=message):
         RunConf(**{"arch": "DARTS_V2", "retrain": RetrainConf(drop_path=drop_path), **settings})
+
+
+@pytest.mark.parametrize("options", [{"channels": 8}, {"cells": 3}, {"nodes": 2}, {"primitives": ["skip_connect"]}])
+def test_settings_of_the_space_that_an_architecture_has_itself_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"space.options.{next(iter(options))} has no effect on 'DARTS_V2'"):
+        RunConf(arch="DARTS_V2", space=ComponentConf(options=options), retrain=RetrainConf())
+
+
+def test_what_is_neither_result_nor_genotype_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"takes a result, its run folder, a genotype or the name .* got 12"):
+        api.retrain(12)  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match=r"no run folder 'runs/none'\.$"):
+        api.retrain("runs/none", train_set="digits")

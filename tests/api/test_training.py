@@ -10,7 +10,7 @@ import torch
 
 import gradnas
 from gradnas.config import ModelConf, RunConf, load_config
-from gradnas.data import load_data
+from gradnas.data import ImageSet, load_data
 from gradnas.models import CifarResNet
 from gradnas.pipeline import ManualExperimentRunner, RandomExperimentRunner, RunFolder, load_weights
 from gradnas.report.comparison.compared_run import State, read_compared_run
@@ -284,3 +284,27 @@ def test_the_manual_runner_trains_the_model_of_a_configuration(trained: gradnas.
     config.write_text(gradnas.config.to_yaml(RunConf()))
     with pytest.raises(ValueError, match="ManualExperimentRunner trains a given model, the configuration names none"):
         ManualExperimentRunner(config, "hand", out=tmp_path)
+
+
+def test_test_images_may_be_repaired_until_they_have_been_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(Exception):  # noqa: N818 - not an error of ours
+        pass
+
+    def killed(self: object, *args: object) -> None:
+        raise Killed
+
+    data = load_data("digits")
+    assert isinstance(data.test, ImageSet)
+    assert isinstance(data.train, ImageSet)
+    repaired, others = data.test.subset(torch.arange(100)), data.train.subset(torch.arange(100))
+    settings: dict[str, Any] = {**QUICK, "out": tmp_path / "run"}
+    with monkeypatch.context() as patched:
+        patched.setattr("gradnas.training.trainer.Trainer.post_fit", killed)
+        with pytest.raises(Killed):
+            gradnas.train("resnet20", data, **settings)
+    with pytest.raises(ValueError, match="made with other training images"):
+        gradnas.train("resnet20", replace(data, train=others), resume=True, **settings)
+    result = gradnas.train("resnet20", replace(data, test=repaired), resume=True, **settings)
+    assert result.summary["n_test"] == 100
+    with pytest.raises(ValueError, match="made with other test images"):
+        gradnas.train("resnet20", data, resume=True, **settings)

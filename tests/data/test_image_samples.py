@@ -107,6 +107,15 @@ def test_unreadable_files_are_an_error_unless_they_are_to_be_skipped(folder: Pat
     assert class_balance(source).counts == {"a": 9, "b": 9}
 
 
+def test_several_unreadable_files_are_counted_at_once(folder: Path) -> None:
+    damage(folder)
+    with pytest.raises(
+        ValueError, match=r"set: 3 of 28 images cannot be read; data.skip_unreadable leaves them"
+    ) as error:
+        load_data(folder, image_size=SIDE)
+    assert all(name in str(error.value) for name in DAMAGED)
+
+
 def test_the_warning_names_the_first_of_many(folder: Path) -> None:
     damage(folder, tuple(f"train/a/{i:02}.png" for i in range(8)))
     with pytest.warns(UserWarning, match=r"8 of 28 images cannot be read.*00\.png.*04\.png.*…") as caught:

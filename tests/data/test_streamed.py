@@ -252,16 +252,26 @@ def test_many_threads_read_one_archive(photographs: Path, zip_folder, monkeypatc
         assert torch.equal(source.train.loaded().images, expected)
 
 
-def test_colors_behind_a_gray_head_are_refused(tmp_path: Path, write_images: Callable[..., Path]) -> None:
+def test_colors_behind_gray_heads_are_seen(tmp_path: Path, write_images: Callable[..., Path]) -> None:
     images = {f"train/{name}/{i:03}.png": np.zeros((4, 4), np.uint8) for name in "ab" for i in range(100)}
     images["train/a/001.png"] = np.zeros((4, 4, 3), np.uint8)  # not among the heads that are looked at
     folder = write_images(images)
     source = load_data(folder, image_size=4, stream="never")
     assert source.train.shape == (3, 4, 4)
-    with pytest.raises(ValueError, match=r"train/a/001.png is colored, those looked at first are gray. Set channels"):
-        load_data(folder, image_size=4, stream="always")
+    streamed = load_data(folder, image_size=4, stream="always")
+    assert isinstance(streamed.train, StreamedSet)
+    assert torch.equal(streamed.train.loaded().images, source.train.images)
     assert load_data(folder, image_size=4, stream="always", channels=1).train.shape == (1, 4, 4)
     assert load_data(folder, image_size=4, stream="always", channels=3).train.shape == (3, 4, 4)
+
+
+def test_a_gray_image_that_has_become_colored_is_named(tmp_path: Path, write_images: Callable[..., Path]) -> None:
+    folder = write_images({f"train/{name}/{i}.png": np.zeros((4, 4), np.uint8) for name in "ab" for i in range(2)})
+    source = load_data(folder, image_size=4, stream="always")
+    Image.new("RGB", (4, 4)).save(folder / "train" / "a" / "1.png")
+    assert isinstance(source.train, StreamedSet)
+    with pytest.raises(ValueError, match=r"train/a/1.png is colored now, and was gray when the set was made"):
+        source.train.loaded()
 
 
 def test_what_makes_no_streamed_set() -> None:

@@ -9,6 +9,7 @@ from gradnas.pipeline import RandomSearcher, random_searcher
 from gradnas.pipeline.random_searcher import equal_budget_epochs, random_member
 from gradnas.strategies import Darts, DiDarts, FairDarts, Gdas, MetaOptimizer, RandomSearch, Xnas
 from gradnas.supergraph import Model
+from gradnas.training import OptimConf
 
 
 def test_member_with_the_best_validation_wins(tools: Any) -> None:
@@ -66,6 +67,15 @@ def test_epochs_of_the_search_are_shared_among_the_members(tools: Any) -> None:
     folder = tools.folder()
     RandomSearcher(tools.context(folder), RandomSearch(samples=2)).search(tools.search_conf(epochs=4), tools.space)
     assert [len(folder.metrics(f"search_{i}")) for i in range(2)] == [2, 2]
+
+
+def test_rates_of_brief_trainings_fall_at_the_share_of_their_epochs(tools: Any) -> None:
+    folder = tools.folder()
+    optimizer = OptimConf(lr=0.1, schedule="multistep", milestones=(2,))
+    conf = tools.search_conf(epochs=4, optimizer=optimizer)
+    RandomSearcher(tools.context(folder), RandomSearch(samples=2)).search(conf, tools.space)
+    trained = [record for record in folder.metrics("search_0") if record.train is not None]
+    assert [record.lr for record in trained] == pytest.approx([0.1, 0.01])
 
 
 def test_equal_budget_is_that_of_the_multiply_adds(tools: Any) -> None:

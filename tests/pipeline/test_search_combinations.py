@@ -25,7 +25,7 @@ from gradnas.report.records.combination import Combination
 from gradnas.spaces import DartsSpace
 from gradnas.strategies import Darts, DiDarts, RandomSearch
 from gradnas.supergraph import Model
-from gradnas.training import CheckPoint, EpochRecord, Metrics, Score, Stop
+from gradnas.training import CheckPoint, EpochRecord, Metrics, OptimConf, Score, Stop
 
 SIZES = [(1, 3, 1), (1, 3, 2), (1, 4, 1), (1, 4, 2)]
 GRID = GridConf(max_reductions=2, max_cells=4, max_nodes=2, epochs=2)
@@ -389,6 +389,14 @@ def test_without_a_largest_number_there_is_one_combination(tools: Any, small: Da
     assert sizes(folder) == [(1, 3, 1)]
 
 
+def test_rates_of_brief_trainings_fall_at_the_share_of_their_epochs(tools: Any, small: DartsSpace) -> None:
+    folder = tools.folder()
+    settings = conf(tools, epochs=4, optimizer=OptimConf(lr=0.1, schedule="multistep", milestones=(2,)))
+    search(tools, small, folder, grid=GridConf(max_nodes=1, epochs=2), conf=settings)
+    trained = folder.metrics(Combination(1, 3, 1).train_phase)
+    assert [record.lr for record in trained if record.train is not None] == pytest.approx([0.1, 0.01])
+
+
 def test_nothing_is_written_without_a_folder(
     tools: Any, small: DartsSpace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -480,9 +488,16 @@ def test_the_first_combination_gives_what_it_has_reached(
     found, _ = search(tools, small, folder, stop=stop, **two_steps(tools))
     assert Combination.of(found.model_desc.conf_model_desc) == Combination(1, 3, 1)  # type: ignore[union-attr]
     assert ModelDesc.load(folder / "arch.json") == found.model_desc
+    assert not (folder / "arch.safetensors").exists()  # more time finds another network, for which they would stay
     assert table(folder) == []
     assert stop.cut_short == {"search_r1_c3_n1": True}
     assert found.train_metrics is None  # more time would train another network
+
+
+def test_a_grid_leaves_no_weights_to_inherit(whole: Any) -> None:
+    found, folder, _ = whole
+    assert not (folder / "arch.safetensors").exists()
+    assert not any(op.trainables for _, op in found.model_desc.top_ops())
 
 
 def test_time_of_complete_combinations_counts(tools: Any, whole: Any, small: DartsSpace) -> None:

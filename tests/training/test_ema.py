@@ -224,3 +224,23 @@ def test_nobody_hears_of_averages_where_there_are_none(tmp_path: Path) -> None:
     stored = CheckPoint(path)
     stored.load_existing()
     assert stored["ema"] is None
+
+
+def test_buffers_that_the_network_assigns_anew_are_averaged() -> None:
+    class Averaging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+            self.register_buffer("running", torch.zeros(1))
+
+    network = Averaging()
+    ema = EMA(network, 0.5)
+    expected = 0.0
+    for step in range(4):
+        network.running = torch.full((1,), float(step + 1))
+        ema.update()
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * (step + 1)
+    with ema.averaged():
+        assert network.running.item() == pytest.approx(expected)
+    assert network.running.item() == 4.0

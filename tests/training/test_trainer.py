@@ -192,6 +192,18 @@ def test_chunks_give_the_gradient_of_one_batch(chunks: int) -> None:
         assert other.train.top1 == one.train.top1
 
 
+def test_no_chunk_is_of_one_sample_from_which_a_norm_cannot_learn() -> None:
+    sizes: list[int] = []
+
+    class Noting(Trainer):
+        def forward(self, x: Tensor, **others: Any) -> tuple[Tensor, Tensor | None]:
+            sizes.append(len(x))
+            return super().forward(x, **others)
+
+    Noting(TrainConf(epochs=1, batch_chunks=3), Net(norm=True)).fit(loaders([7, 6, 3]))
+    assert sizes == [3, 2, 2, 2, 2, 2, 3]
+
+
 class WithAlphas(ArchModule):
     """A network whose architecture parameter gets a huge gradient."""
 

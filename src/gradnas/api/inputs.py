@@ -1,35 +1,62 @@
 """What the functions of the library take: data in many forms, and settings by name."""
 
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass, replace
 from typing import Any
 
-from gradnas.data import (
-    DataSource,
-    ImageSet,
-    LabeledImages,
-    MapStyle,
-    Normalization,
-    StreamedSet,
-    from_dataset,
-    load_data,
-)
+from gradnas.config import layered
+from gradnas.data import DataSource, ImageSet, LabeledImages, MapStyle, StreamedSet, from_dataset, load_data
+from gradnas.data.image_samples import measured_normalization
 from gradnas.data.source import default_augmentation
 from gradnas.foundation.names import did_you_mean
 from gradnas.pipeline import dataset_conf
 from gradnas.spaces import ModelDescBuilder
 
-Data = str | os.PathLike[str] | ImageSet | DataSource | MapStyle
+Data = str | os.PathLike[str] | ImageSet | StreamedSet | DataSource | MapStyle
 """Images with labels: a name or path, what :func:`gradnas.data.load_data` gives, or a map-style dataset."""
 
 
 def changed_settings(kind: type[Any], default: Any, changes: dict[str, Any]) -> Any:
-    """Settings with changes by name. TypeError for an unknown one, naming the nearest."""
+    """Settings with changes by name.
+
+    Args:
+        kind: Of the settings.
+        default: What is not changed.
+        changes: New values. Of settings among the settings, as the optimizer, a mapping changes those it names, like a
+            part of a configuration file: another schedule does not keep what belongs to that of the default.
+
+    Raises:
+        TypeError: For an unknown setting, naming the nearest, and for what is no settings where such belong.
+        ValueError: For a value that cannot be.
+    """
+    _check_names(changes, kind, "")
+    changes = {name: _changed(name, getattr(default, name), value) for name, value in changes.items()}
+    return replace(default, **changes)
+
+
+def _changed(name: str, default: Any, change: object) -> Any:
+    """The new value of a setting."""
+    kind = type(default)
+    if not is_dataclass(kind) or isinstance(change, kind):
+        return change
+    if not isinstance(change, Mapping):
+        raise TypeError(
+            f"{name} must be a gradnas.config.{kind.__name__}, or a mapping with some of its settings, got {change!r}."
+        )
+    _check_names(change, kind, f"{name}.")
+    merged = layered({_ANY_PHASE: {name: asdict(default)}}, {_ANY_PHASE: {name: change}})
+    return kind(**merged[_ANY_PHASE][name])
+
+
+_ANY_PHASE = "search"
+
+
+def _check_names(changes: Mapping[str, Any], kind: type[Any], place: str) -> None:
     known = list(kind.__dataclass_fields__)
     for name in changes:
         if name not in known:
-            raise TypeError(f"unknown setting {name!r}. {did_you_mean(name, known)}")
-    return replace(default, **changes)
+            raise TypeError(f"unknown setting {f'{place}{name}'!r}. {did_you_mean(str(name), known)}")
 
 
 def source_name(dataset: Data) -> str | None:
@@ -43,13 +70,13 @@ def as_source(dataset: Data) -> DataSource:
         return dataset
     if isinstance(dataset, (str, os.PathLike)):
         return load_data(dataset)
-    images = dataset if isinstance(dataset, ImageSet) else from_dataset(dataset)
+    images: LabeledImages = dataset if isinstance(dataset, (ImageSet, StreamedSet)) else from_dataset(dataset)
     return DataSource(
         name=type(dataset).__name__,
         train=images,
         test=None,
         augmentation=default_augmentation(images),
-        normalization=Normalization.of(images),
+        normalization=measured_normalization(images),
     )
 
 

@@ -44,9 +44,12 @@ def resume(
     if on_nonfinite is not None:
         conf = _answering(conf, on_nonfinite, search_is_over=search_is_over(stored))
     if (stored / "arch.json").is_file() and not any((stored / "checkpoints").glob("search*")):
-        # a retraining into a folder of its own: what was found elsewhere must not be searched again
-        settings = {field.name: getattr(conf.retrain, field.name) for field in fields(conf.retrain)}
-        return retrain(folder, resume=True, max_time=conf.max_time, progress=progress, **settings)
+        if conf.retrain.epochs > 0:
+            # a retraining into a folder of its own: what was found elsewhere must not be searched again
+            settings = {field.name: getattr(conf.retrain, field.name) for field in fields(conf.retrain)}
+            return retrain(folder, resume=True, max_time=conf.max_time, progress=progress, **settings)
+        if not conf.grid.enabled and search_is_over(stored):  # its checkpoints were removed
+            return Result(folder)
     return run(conf, out=folder, resume=True, progress=progress)
 
 

@@ -119,9 +119,9 @@ def retrain(
             "that could be retrained. Train the model again with gradnas.train (`gradnas train`)."
         )
     into = found.folder if out is None else Path(out)
-    data = _with_test(found.data() if train_set is None else as_source(train_set), test_set)
+    in_place = into.resolve() == found.folder.resolve()
     own_seed = seed if seed is not None else found.config.seed
-    if own_seed != found.config.seed and into.resolve() == found.folder.resolve():
+    if own_seed != found.config.seed and in_place:
         raise ValueError(
             f"the search has the seed {found.config.seed}: a retraining with seed {seed} needs a run folder of its "
             "own, out=…."
@@ -135,14 +135,16 @@ def retrain(
         max_time=_limit_of_all(max_time, found, into),
         deterministic=deterministic if deterministic is not None else found.config.deterministic,
     )
-    if train_set is not None or test_set is not None:
-        source = None if test_set is not None or train_set is None else source_name(train_set)
-        if source is not None and source != conf.data.source and out is None:
-            raise ValueError(
-                f"the architecture was found on {conf.data.source!r}; retraining on {source!r} needs a run folder "
-                "of its own: pass out=…."
-            )
-        conf = replace(conf, data=DataConf(source=source))
+    source = None if train_set is None else source_name(train_set)
+    if source is not None and source != conf.data.source and in_place:
+        raise ValueError(
+            f"the architecture was found on {conf.data.source!r}; retraining on {source!r} needs a run folder of its "
+            "own: pass out=… (`--out`)."
+        )
+    same = train_set is None or (source is not None and source == conf.data.source)  # read as the search has read it
+    data = _with_test(found.data() if train_set is None or same else as_source(train_set), test_set)
+    if test_set is not None or not same:
+        conf = replace(conf, data=DataConf(source=source if test_set is None else None))
     resolved = resolve_device(conf.device)
     context = RunContext(data=data, seed=conf.seed, device=resolved, resume=resume, tensorboard=conf.tensorboard)
     experiment = prepare(conf, context)
@@ -164,14 +166,21 @@ def given_architecture(result: Result | Genotype | str | os.PathLike[str]) -> st
     """
     if isinstance(result, Genotype):
         return str(result)
-    if isinstance(result, Result) or Path(result).exists():
+    if isinstance(result, Result):
         return None
+    if not isinstance(result, (str, os.PathLike)):
+        raise TypeError(
+            f"retrain takes a result, its run folder, a genotype or the name of a published one, got {result!r}."
+        )
     name = os.fspath(result)
-    if name in PUBLISHED or name.lstrip().startswith("Genotype("):
+    if name.lstrip().startswith("Genotype("):  # too long for the name of a file
         return name
-    raise FileNotFoundError(
-        f"there is no run folder {name!r}, nor a published architecture of that name. {did_you_mean(name, PUBLISHED)}"
-    )
+    if Path(name).exists():
+        return None
+    if name in PUBLISHED:
+        return name
+    published = "" if Path(name).name != name else f", nor a published architecture. {did_you_mean(name, PUBLISHED)}"
+    raise FileNotFoundError(f"there is no run folder {name!r}{published or '.'}")
 
 
 def _with_test(data: DataSource, test_set: Data | None) -> DataSource:

@@ -52,7 +52,7 @@ def search(
     Args:
         space: A space, or its name; a name takes shape and classes from the data.
         train_set: A map-style dataset of (image, label), a name or path as ``gradnas search --data`` takes it, an
-            :class:`gradnas.data.ImageSet` or :class:`gradnas.data.DataSource`.
+            :class:`gradnas.data.ImageSet`, :class:`gradnas.data.StreamedSet` or :class:`gradnas.data.DataSource`.
         strategy: A strategy, or its name.
         grid: Search at each size from that of the space up to these largest numbers of reductions, cells and nodes, and
             keep the best; ``result.summary["grid"]`` tells of all. None searches at the size of the space.

@@ -28,7 +28,7 @@ def save_trainables(desc: ModelDesc, path: Path) -> None:
             for key, tensor in (op.trainables or {"sd": {}})["sd"].items():
                 # a copy: safetensors refuses tensors that share memory, as those of a description used twice do
                 tensors[f"{inner}{_SEPARATOR}{key}"] = tensor.detach().cpu().contiguous().clone()
-    write_atomic(path, seal_tensors(save(tensors)))
+    write_atomic(path, seal_tensors(save(tensors, metadata={"arch": desc.hash()})))
 
 
 def load_trainables(desc: ModelDesc, path: Path) -> ModelDesc:
@@ -36,7 +36,7 @@ def load_trainables(desc: ModelDesc, path: Path) -> ModelDesc:
 
     Raises:
         FileNotFoundError: When the file is missing.
-        ValueError: When it is damaged or was changed, or holds weights of an op that the description does not have.
+        ValueError: When it is damaged or was changed, or holds weights of another description.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -49,9 +49,11 @@ def load_trainables(desc: ModelDesc, path: Path) -> ModelDesc:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     try:
-        tensors_metadata(data)
+        arch = tensors_metadata(data).get("arch", "unknown")
     except ValueError as error:
         raise damaged(path, "Without it, load the description without weights.") from error
+    if arch != desc.hash():
+        raise ValueError(f"{path} holds the weights of another architecture: {arch[:12]}, not {desc.hash()[:12]}.")
     by_place: dict[str, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         place, _, key = name.rpartition(_SEPARATOR)
@@ -63,7 +65,4 @@ def load_trainables(desc: ModelDesc, path: Path) -> ModelDesc:
         trainables = None if weights is None else {"name": op.name, "sd": weights}
         return op.load_state_dict({"trainables": trainables, "children": children})
 
-    loaded = desc.map_ops(attach)
-    if by_place:
-        raise ValueError(f"{path} holds weights for {sorted(by_place)[:5]}, which the description does not have.")
-    return loaded
+    return desc.map_ops(attach)

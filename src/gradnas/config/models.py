@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from gradnas.arch import PUBLISHED, DatasetConf
@@ -53,8 +54,13 @@ def build_model(conf: ModelConf, data: DatasetConf) -> nn.Module:
     taken = {fact: value for fact, value in facts.items() if fact in parameters}
     try:
         model = factory(**taken, **conf.options)
-    except TypeError as error:
-        raise ValueError(f"model {name!r} with options {conf.options}: {error}") from error
+    except (ValueError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # what a factory of the user's raises is anything
+        cause = " ".join(str(error).split())
+        if not isinstance(error, TypeError):
+            cause = f"{type(error).__name__}: {cause}"
+        raise ValueError(f"model {name!r} with options {conf.options}: {cause}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {name!r} gave a {type(model).__name__}, which is no torch.nn.Module.")
     return model
@@ -76,6 +82,11 @@ def model_name(model: str | Factory) -> str:
             "torch.nn.Module."
         )
     module, place = getattr(model, "__module__", ""), getattr(model, "__qualname__", "")
+    if module == "__main__":
+        raise TypeError(
+            f"the factory {place} is defined in the program that runs, which nobody can import to go on with the run "
+            "or to load its weights. Put it into a module of its own, and import it from there."
+        )
     try:
         found = _imported(module, place)
     except (ImportError, AttributeError, ValueError):
@@ -110,7 +121,10 @@ def _factory(name: str) -> Factory:
     try:
         found = _imported(module, place)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"model {name!r} cannot be imported: {error}. {did_you_mean(name, MODELS)}") from error
+        raise ValueError(
+            f"model {name!r} cannot be imported: {error}. Set PYTHONPATH to the folder that holds the module, or "
+            "install its package; `gradnas list models` shows the names that need neither."
+        ) from error
     if not _makes_networks(found):
         raise ValueError(
             f"model {name!r} is no class of torch.nn.Module, nor a function that says to return one. Annotate it: "

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -69,10 +69,12 @@ def read_samples(
             none is left.
     """
     everything = LabeledSamples(samples=(*train.samples, *test.samples), labels=(*train.labels, *test.labels))
-    channels = options.channels or _channels_of(everything.samples)
+    channels = options.channels or _channels_of(everything.samples, _LOOKED_AT)
     if not _to_be_streamed(what, len(everything), channels, packed_bytes, options):
         check_memory(f"the files in {what}", packed_bytes, options.max_bytes, options.advice)
         return _in_memory(what, everything, len(train), classes, options)
+    if channels == 1 and options.channels is None:  # a colored one among them would end the run when it is read
+        channels = _channels_of(everything.samples, len(everything))
     faults: dict[int, UnreadableImageError] = {}
     if options.skip_unreadable:
         outcomes = enumerate(decode_all(everything.samples, options))
@@ -118,10 +120,10 @@ def _to_be_streamed(what: str, n_samples: int, channels: int, packed_bytes: int,
     return options.stream == "always" or (options.stream == "auto" and needed > options.max_bytes)
 
 
-def _channels_of(samples: Sequence[ImageSample]) -> int:
-    """1 if all of some images are gray, else 3."""
+def _channels_of(samples: Sequence[ImageSample], looked_at: int) -> int:
+    """1 if all of so many images are gray by the heads of their files, else 3."""
     optional_import("PIL.Image", package="pillow", needed_for="reading image files")
-    count = min(_LOOKED_AT, len(samples))
+    count = min(looked_at, len(samples))
     for place in range(count):
         try:
             with samples[place * len(samples) // count].open() as image:
@@ -137,11 +139,13 @@ def _in_memory(
 ) -> tuple[ImageSet, ImageSet | None]:
     stack = ImageStack(len(everything), max_bytes=options.max_bytes, advice=options.advice, promote_gray=True)
     faults: dict[int, UnreadableImageError] = {}
-    for place, image in enumerate(decode_all(everything.samples, options)):
+    for place, image in enumerate(decode_all(everything.samples, replace(options, skip_unreadable=True))):
         if isinstance(image, UnreadableImageError):
             faults[place] = image
         else:
             stack.add(image, everything.samples[place].name)
+    if faults and not options.skip_unreadable:
+        raise _unreadable(what, list(faults.values()), len(everything))
     kept = _kept(what, faults, n_train, len(everything) - n_train)
     images = stack.tensor().split([len(places) for places in kept])
     parts = [
@@ -150,6 +154,17 @@ def _in_memory(
         if places
     ]
     return parts[0], parts[1] if len(parts) > 1 else None
+
+
+def _unreadable(what: str, faults: Sequence[UnreadableImageError], n_images: int) -> UnreadableImageError:
+    """One error for all images of a set that cannot be read."""
+    if len(faults) == 1:
+        return faults[0]
+    named = " ".join(str(fault) for fault in faults[:_NAMED])
+    return UnreadableImageError(
+        f"{what}: {len(faults):,} of {n_images:,} images cannot be read; data.skip_unreadable leaves them out. "
+        f"{named}{' …' if len(faults) > _NAMED else ''}"
+    )
 
 
 def _kept(

@@ -128,13 +128,14 @@ class StreamedSet:
             Shape ``(H, W, C)``, or ``(H, W, 1)`` for a gray image, uint8.
 
         Raises:
-            ValueError: If it cannot be read, or is colored where the images looked at first were gray. It is named.
+            ValueError: If it cannot be read, or is colored where all were gray when the set was made. It is named.
         """
         sample = self.samples[index]
         image_HWC = decode(sample, self.options, window=window)
         if image_HWC.shape[2] > self.channels:
             raise ValueError(
-                f"the image {sample.name} is colored, those looked at first are gray. Set channels to 3 or 1."
+                f"the image {sample.name} is colored now, and was gray when the set was made. Put that one back, "
+                "or set channels to 3 or 1."
             )
         return image_HWC
 

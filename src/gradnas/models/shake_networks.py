@@ -1,7 +1,9 @@
 """Shake-Shake networks. Source: Gastaldi 2017, tables 1 and 3; weights begin as in the code released with it.
 
-Deviation: global average pooling in place of 8×8, the same for images of 32×32 pixels. Reference test:
-tests/models/test_shake_networks.py (parameter counts).
+Deviations: global average pooling in place of 8×8, the same for images of 32×32 pixels. From the released code: the
+stem has a bias and no batch norm, 16 parameters fewer, and the second path of a shortcut sees the pixels to the right
+and below, not to the left and above. Reference tests: tests/models/test_shake_networks.py (parameter counts),
+tests/models/test_forward.py (the formula).
 """
 
 from fractions import Fraction

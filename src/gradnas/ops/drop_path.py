@@ -22,8 +22,9 @@ class DropPath_(nn.Module):  # noqa: N801 - the name the literature knows
         if not self.training or self.p == 0.0:
             return x
         shape = (x.shape[0],) + (1,) * (x.dim() - 1)
-        mask = torch.empty(shape, dtype=x.dtype, device=x.device).bernoulli_(1.0 - self.p, generator=self.generator)
-        return x * mask.div_(1.0 - self.p)
+        wide = torch.promote_types(x.dtype, torch.float32)  # 1 / (1 - p) is another number in bfloat16
+        mask = torch.empty(shape, dtype=wide, device=x.device).bernoulli_(1.0 - self.p, generator=self.generator)
+        return (x * mask.div_(1.0 - self.p)).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -197,16 +197,17 @@ class Experiment:
         return summary
 
     def _found_again(self) -> dict[str, Any]:
-        """What ``arch.json`` says of a search that the summary has lost, with a warning of what it cannot say."""
+        """What ``arch.json`` says where the summary has lost it, with a warning of what it cannot say of a search."""
         folder = self.context.folder
         if folder is None:
             return {}
-        warnings.warn(
-            f"{folder / 'summary.json'} says nothing of the search: the architecture is told from arch.json. The "
-            "figures of the search itself (accuracy, seconds, epochs) cannot be made again in this folder; the summary "
-            "of the search has them.",
-            stacklevel=3,
-        )
+        if self.conf.arch is None:
+            warnings.warn(
+                f"{folder / 'summary.json'} says nothing of the search: the architecture is told from arch.json. The "
+                "figures of the search itself (accuracy, seconds, epochs) cannot be made again in this folder; the "
+                "summary of the search has them.",
+                stacklevel=3,
+            )
         return self._arch_facts(folder.read_desc())
 
     @property

@@ -69,8 +69,8 @@ def _reason(
     """Why a combination cannot be built; None when it can."""
     needed = 2 * combination.reductions + 1
     if combination.cells < needed:
-        plural = "" if combination.reductions == 1 else "s"
-        return f"{combination.reductions} reduction{plural} need at least {needed} cells, got {combination.cells}"
+        need = "reduction needs" if combination.reductions == 1 else "reductions need"
+        return f"{combination.reductions} {need} at least {needed} cells, got {combination.cells}"
     conf = with_changes(builder.settings, **asdict(combination))
     try:
         with warnings.catch_warnings():

@@ -44,7 +44,7 @@ _CANDIDATES = 4  # random members looked at where the run draws none
 # given out (benchmarks/memory.py); on a GPU workspaces and fragmentation may take a fifth.
 _HEADROOM, _HEADROOM_CPU = 1.2, 1.9
 
-SUPERGRAPH, FOUND, MEMBER = "supergraph", "found network", "random member"
+SUPERGRAPH, FOUND, GIVEN, MEMBER = "supergraph", "found network", "given network", "random member"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ class PhasePlan:
 
     Args:
         phase: ``search``, ``retrain`` or ``baseline``.
-        network: What was looked at: ``supergraph``, ``found network`` or, as a stand-in, ``random member``; the name of
-            the model where none is searched.
+        network: What was looked at: ``supergraph``, ``found network``, ``given network`` where the architecture is
+            given, or, as a stand-in, ``random member``; the name of a model designed by hand.
         model: The same without memory, for counting.
         image_shape: (channels, height, width).
         epochs: Epochs of the phase; None where they follow from a search that has not run.
@@ -334,7 +334,7 @@ class _Planner(_Phases):
         def build() -> Model:
             return Model(desc, droppath=True, affine=True, registry=self._space.registry)
 
-        network = MEMBER if found is None else FOUND
+        network = MEMBER if found is None else FOUND if self._conf.arch is None else GIVEN
         return self._phase("retrain", network, _weightless(build), _trainer_of(build), conf, conf.epochs)
 
     def baseline(self) -> PhasePlan:

@@ -77,7 +77,7 @@ class RandomSearcher:
             searcher = Searcher(self.context, phase=f"{self.phase}_{i}")
             searcher.registry = builder.registry
             epochs = self.strategy.epochs_each(conf_search.epochs)
-            conf = replace(conf_search, epochs=epochs, validate_every_epochs=epochs)
+            conf = replace(conf_search.for_epochs(epochs), validate_every_epochs=epochs)
             if searcher.get_data(conf).val is None:
                 raise ValueError("random search compares members on validation data; set val_ratio above 0.")
             outcome = searcher.train_model_desc(member, conf)

@@ -107,7 +107,7 @@ class SearchCombinations:
             )
         skipped = [each for each in planned if each.reason is not None]
         for each in skipped:
-            _LOG.warning("skipped %s: %s.", each.combination, each.reason)
+            _LOG.info("skipped %s: %s.", each.combination, each.reason)  # the result says it too
         self._skipped = tuple({**asdict(each.combination), "reason": each.reason} for each in skipped)
         return tuple(each.combination for each in planned if each.reason is None)
 
@@ -130,10 +130,10 @@ class SearchCombinations:
         found = self._find(conf_search, builder, combination, trainer_class, finalizers)
         assert found.model_desc is not None
         if self._cut_short(combination) or not (first or self.context.may_begin(combination.train_phase)):
-            return replace(found, train_metrics=None), False
+            return replace(found, model_desc=found.model_desc.clear_trainables(), train_metrics=None), False
         trainer = Searcher(self.context, phase=combination.train_phase)
         trainer.registry = builder.registry
-        trained = trainer.train_model_desc(found.model_desc, replace(conf_search, epochs=self.grid.epochs))
+        trained = trainer.train_model_desc(found.model_desc, conf_search.for_epochs(self.grid.epochs))
         assert trained is not None
         result = SearchResult(found.model_desc.clear_trainables(), found.search_metrics, trained.metrics)
         if self._cut_short(combination):
@@ -199,6 +199,7 @@ class SearchCombinations:
         stored = folder.read_json(GRID_FILE) if folder is not None and self.context.resume else None
         if stored is None:
             self._write_table()
+            self._store(0, None)
             return 0, None
         assert folder is not None
         theirs, ours = stored["combinations"], [asdict(each) for each in self._combinations]
@@ -223,6 +224,8 @@ class SearchCombinations:
             self._restore_log(combination)
         self.context.stop.account_for(sum(row.seconds for row in self.rows))
         best = stored["best"]
+        if best is None:
+            return stored["next"], None
         search, train = best["search_metrics"], best["train_metrics"]
         result = SearchResult(
             ModelDesc.from_json(best["model_desc"]),
@@ -238,26 +241,31 @@ class SearchCombinations:
             macro_comb_i: The number of the combination.
             best_result: Its description is stored without weights.
         """
+        assert best_result.model_desc is not None and best_result.train_metrics is not None
+        search = best_result.search_metrics
+        best = {
+            "row": best_row(self.rows),
+            "model_desc": best_result.model_desc.clear_trainables().to_json(),
+            "search_metrics": None if search is None else search.to_list(),
+            "train_metrics": best_result.train_metrics.to_list(),
+        }
+        self._store(macro_comb_i + 1, best)
+
+    def _store(self, following: int, best: dict[str, Any] | None) -> None:
+        """Write how far the grid is: which combination comes next, and the best so far if there is one."""
         folder = self.context.folder
         if folder is None:
             return
-        assert best_result.model_desc is not None and best_result.train_metrics is not None
-        search = best_result.search_metrics
         folder.write_json(
             GRID_FILE,
             {
                 "combinations": [asdict(each) for each in self._combinations],
                 "skipped": list(self._skipped),
                 "settings": self._settings,
-                "next": macro_comb_i + 1,
+                "next": following,
                 "rows": [row.to_dict() for row in self.rows],
                 "front": list(front_rows(self.rows)),
-                "best": {
-                    "row": best_row(self.rows),
-                    "model_desc": best_result.model_desc.clear_trainables().to_json(),
-                    "search_metrics": None if search is None else search.to_list(),
-                    "train_metrics": best_result.train_metrics.to_list(),
-                },
+                "best": best,
             },
         )
 
@@ -360,7 +368,7 @@ def grid_facts(folder: RunFolder) -> dict[str, Any]:
         "rows": stored.get("rows", []),
         "skipped": stored.get("skipped", []),
         "front": stored.get("front", []),
-        "best": stored.get("best", {}).get("row"),
+        "best": (stored.get("best") or {}).get("row"),
     }
     return {"search_seconds": sum(taken), "grid": grid}
 

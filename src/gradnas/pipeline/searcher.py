@@ -9,6 +9,7 @@ from gradnas.finalizers import Finalizers
 from gradnas.ops import OPS, OpRegistry
 from gradnas.pipeline.arch_trainer import ArchTrainer
 from gradnas.pipeline.context import RunContext
+from gradnas.pipeline.run_folder import ARCH_WEIGHTS
 from gradnas.pipeline.search_plan import check_aux_tower
 from gradnas.spaces import ModelDescBuilder, with_changes
 from gradnas.strategies import MetaOptimizer
@@ -153,7 +154,10 @@ class Searcher:
             return search_result
         if self.context.folder is not None:
             found, learnt = search_result.model_desc, search_result.search_metrics is not None
-            found.save(self.context.folder / "arch.json", save_trainables=learnt and found.has_trainables())
+            with_weights = learnt and found.has_trainables()
+            if not with_weights:  # those of an earlier part of the search may be of another architecture
+                (self.context.folder / ARCH_WEIGHTS).unlink(missing_ok=True)
+            found.save(self.context.folder / "arch.json", save_trainables=with_weights)
         return replace(search_result, model_desc=search_result.model_desc.clear_trainables())
 
     def get_data(self, conf_loader: PhaseConf) -> DataLoaders:

@@ -6,7 +6,7 @@ import typing
 
 import pytest
 
-from gradnas.config import SPACES, ComponentConf, RetrainConf, RunConf, SearchConf
+from gradnas.config import SPACES, ComponentConf, ModelConf, RetrainConf, RunConf, SearchConf
 from gradnas.report.comparison.rules import (
     ROLES,
     Role,
@@ -21,6 +21,7 @@ from gradnas.report.comparison.rules import (
     value_key,
     value_text,
 )
+from gradnas.training import OptimConf
 
 WHOLE = ("search.optimizer", "search.stabilize", "retrain.optimizer", "space.options", "strategy.options")
 """Parts of the settings that have one role as a whole."""
@@ -111,8 +112,9 @@ def test_unequal_values(one: object, other: object) -> None:
 
 
 def test_differing_ignores_what_a_run_does_not_have_but_not_an_option() -> None:
-    first = {"seed": 1, "retrain.epochs": 5, "strategy.options.a": 2}
-    assert differing([first, {"seed": 1}]) == ["strategy.options.a"]
+    first = {"seed": 1, "retrain.epochs": 5, "strategy.name": "x", "strategy.options.a": 2}
+    assert differing([first, {"seed": 1, "strategy.name": "x"}]) == ["strategy.options.a"]
+    assert differing([first, {"seed": 1}]) == []  # nor one of a component that a run does not have
     assert differing([first, {**first, "retrain.epochs": 6}]) == ["retrain.epochs"]
 
 
@@ -160,3 +162,21 @@ def test_names_are_short_and_clean() -> None:
     assert value_text(None) == "null"
     assert value_text("\x1b[1m") == "�[1m"
     assert len(value_text("x" * 99)) == 28
+
+
+def test_given_networks_have_no_settings_of_what_would_have_searched_them() -> None:
+    recipe = RetrainConf(epochs=3, drop_path=0.0, batch_size=32)
+    model = settings_of(RunConf(model=ModelConf(name="resnet20"), retrain=recipe))
+    cell = settings_of(RunConf(arch="DARTS_V2", retrain=recipe))
+    found = settings_of(RunConf(retrain=recipe))
+    for settings in (model, cell):
+        assert not [name for name in settings if name.startswith(("space.", "strategy.", "search.", "baseline."))]
+    budgets = [name for name in differing([model, cell, found]) if role_of(name) is Role.BUDGET]
+    assert budgets == []
+
+
+def test_momentum_that_is_left_out_is_that_of_sgd() -> None:
+    given = RunConf(retrain=RetrainConf(optimizer=OptimConf(momentum=0.9)))
+    assert settings_of(given)["retrain.optimizer.momentum"] == settings_of(RunConf())["retrain.optimizer.momentum"]
+    other = RunConf(retrain=RetrainConf(optimizer=OptimConf(name="adam")))
+    assert settings_of(other)["retrain.optimizer.momentum"] is None

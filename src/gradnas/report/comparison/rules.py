@@ -25,6 +25,7 @@ from gradnas.config import SPACES, STRATEGIES, ComponentConf, RunConf
 from gradnas.foundation.plain_text import one_line
 from gradnas.models import MODELS
 from gradnas.report.drawing.scene import shortened
+from gradnas.training import SGD_MOMENTUM
 
 _LONGEST_VALUE = 28  # characters of a value in a name
 
@@ -137,11 +138,14 @@ def settings_of(conf: RunConf) -> Settings:
         "model": _factory(conf.model.name),
     }
     values = dataclasses.asdict(conf)
+    for optimizer in (values["search"]["optimizer"], values["retrain"]["optimizer"]):
+        if optimizer["name"] == "sgd" and optimizer["momentum"] is None:
+            optimizer["momentum"] = SGD_MOMENTUM
     for role, made_by in known.items():
         values[role]["options"] = _with_defaults(made_by, values[role]["options"])
     left_out: tuple[str, ...] = _OF_MODELS
     if conf.arch is not None:
-        left_out = (*_OF_MODELS, *_OF_SEARCHES)
+        left_out = ("space.", *_OF_MODELS, *_OF_SEARCHES)
     if conf.model.name is not None:
         left_out = ("arch", "space.", *_OF_SEARCHES, *_OF_FOUND_NETWORKS)
     return {name: value for name, value in _flat(values, "") if not name.startswith(left_out)}
@@ -209,13 +213,15 @@ def differing(all_settings: Sequence[Settings]) -> list[str]:
     """Names of the settings that do not have one value everywhere, in order.
 
     One that a run does not have, as a run without retraining has no settings of it, does not count there; an option
-    that it does not have is at its default.
+    that a component of it does not have is at its default.
     """
     names = dict.fromkeys(name for settings in all_settings for name in settings)
 
     def values(name: str) -> set[str]:
-        optional = ".options." in name
-        return {value_key(s.get(name, DEFAULT)) for s in all_settings if optional or name in s}
+        component, options, _ = name.partition(".options.")
+        return {
+            value_key(s.get(name, DEFAULT)) for s in all_settings if name in s or (options and f"{component}.name" in s)
+        }
 
     return [name for name in names if len(values(name)) > 1]
 
