@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types imports unit bench faults table fuzz format clean
+.PHONY: help demo test lint types imports unit bench faults table recipes fuzz format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ faults: $(VENV)/.installed ## kill runs at 110 moments and resume them, damage t
 table: $(VENV)/.installed ## all strategies at equal budget, 3 seeds: make table DATA=file.npz (an hour or two)
 	@test -n '$(DATA)' || { echo "make table needs a data set: make table DATA=path/to/set.npz" >&2; exit 2; }
 	$(BIN)/python benchmarks/strategies_table.py --data '$(DATA)'
+
+recipes: $(VENV)/.installed ## recipes of retraining and hand-designed networks at equal epochs, 3 seeds: make recipes DATA=file.npz (an hour)
+	@test -n '$(DATA)' || { echo "make recipes needs a data set: make recipes DATA=path/to/set.npz" >&2; exit 2; }
+	$(BIN)/python benchmarks/recipes_table.py --data '$(DATA)'
 
 fuzz: $(VENV)/.installed-dev ## fuzz every reader of files, 100,000 inputs each (half an hour); a part: make fuzz ARGS="npz zip --inputs 1000"
 	$(INSTALL) -e ".[fuzz]"
