@@ -1,6 +1,7 @@
 """Networks by name, from torchvision, and by factories of the user's."""
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def wrong(n_classes) -> Missing:
 
 def refuses(n_classes) -> nn.Module:
     raise TypeError("three classes are too few")
+
+def fails(n_classes) -> nn.Module:
+    return {}["width"]
 
 number = 3
 """
@@ -104,6 +108,7 @@ def test_a_factory_may_lie_deeper_in_a_module(factories: Callable[[str], object]
         ("their_nets:wrong", {}, "nor a function that says to return one"),
         ("their_nets:liar", {}, "model 'their_nets:liar' gave a str, which is no torch.nn.Module"),
         ("their_nets:refuses", {}, "model 'their_nets:refuses' with options {}: three classes are too few"),
+        ("their_nets:fails", {}, "model 'their_nets:fails' with options {}: KeyError: 'width'"),
         ("os:system", {"command": "touch here"}, "model 'os:system' is no class"),
         ("builtins.eval", {}, "model 'builtins.eval' is no class"),
         ("subprocess:Popen", {"args": ["touch", "here"]}, "model 'subprocess:Popen' is no class"),
@@ -144,6 +149,20 @@ def test_what_cannot_be_built_again_has_no_name() -> None:
     for factory in (local, lambda n_classes: local(n_classes), MODELS["resnet20"].build, stranger):
         with pytest.raises(TypeError, match=r"cannot be imported as .*Define it at the top of a module"):
             model_name(factory)
+
+
+def test_a_factory_of_the_program_that_runs_is_for_that_program_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(n_classes: int) -> nn.Module:
+        return nn.Linear(2, n_classes)
+
+    build.__module__, build.__qualname__ = "__main__", "build"
+    with monkeypatch.context() as program:
+        program.setattr(sys.modules["__main__"], "build", build, raising=False)
+        with pytest.warns(UserWarning, match=r"build is defined in the program that runs.*Put it into a module"):
+            name = model_name(build)
+        assert isinstance(build_model(ModelConf(name=name), DATA), nn.Linear)
+    with pytest.raises(ValueError, match=r"build was defined in the program that made the run, which is not this one"):
+        build_model(ModelConf(name=name), DATA)
 
 
 def test_a_configuration_that_names_a_model_begins_with_the_settings_of_manual_training() -> None:
@@ -191,7 +210,7 @@ def test_models_are_told_apart() -> None:
     [
         ("resnet20-cifar10", "resnet20", (200, 128, 0.1, 1e-4, "multistep", (0.5, 0.75), False)),
         ("shakeshake-cifar10", "shakeshake26_2x32d", (1800, 128, 0.2, 1e-4, "cosine", (), True)),
-        ("pyramidnet-cifar10", "pyramidnet110_a48", (300, 128, 0.1, 1e-4, "multistep", (150, 225), True)),
+        ("pyramidnet-cifar10", "pyramidnet110_a48", (300, 128, 0.1, 1e-4, "multistep", (0.5, 0.75), True)),
     ],
 )
 def test_presets_have_the_recipes_of_the_papers(name: str, model: str, recipe: tuple[object, ...]) -> None:

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import typing
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -82,11 +83,6 @@ def model_name(model: str | Factory) -> str:
             "torch.nn.Module."
         )
     module, place = getattr(model, "__module__", ""), getattr(model, "__qualname__", "")
-    if module == "__main__":
-        raise TypeError(
-            f"the factory {place} is defined in the program that runs, which nobody can import to go on with the run "
-            "or to load its weights. Put it into a module of its own, and import it from there."
-        )
     try:
         found = _imported(module, place)
     except (ImportError, AttributeError, ValueError):
@@ -96,9 +92,16 @@ def model_name(model: str | Factory) -> str:
             f"the factory {place or model!r} cannot be imported as {module}:{place}, so that the run folder could not "
             "name it. Define it at the top of a module."
         )
+    if module == MAIN:
+        warnings.warn(
+            f"the factory {place} is defined in the program that runs, so that no other one, nor the command line, can "
+            "go on with the run or load its weights. Put it into a module of its own, and import it from there.",
+            stacklevel=3,
+        )
     return f"{module}:{place}"
 
 
+MAIN = "__main__"  # of the program that runs, or of a notebook
 _VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
@@ -121,6 +124,11 @@ def _factory(name: str) -> Factory:
     try:
         found = _imported(module, place)
     except (ImportError, AttributeError) as error:
+        if module == MAIN:
+            raise ValueError(
+                f"the model {place} was defined in the program that made the run, which is not this one: go on with "
+                "the run, or load its weights, in that program."
+            ) from error
         raise ValueError(
             f"model {name!r} cannot be imported: {error}. Set PYTHONPATH to the folder that holds the module, or "
             "install its package; `gradnas list models` shows the names that need neither."
