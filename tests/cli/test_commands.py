@@ -92,7 +92,11 @@ def test_a_grid_prints_its_table_and_goes_on_to_a_retraining(tmp_path: Path, gra
     rows = lines[lines.index(header) + 1 :][:2]
     assert [row.split()[:3] for row in rows] == [["1", "3", "2"], ["1", "3", "3"]]
     assert sum("best" in row for row in rows) == 1
-    assert "skipped 2 reductions, 3 cells, 2 nodes: 2 reductions need at least 5 cells, got 3." in lines
+    skipped = "skipped 2 reductions, 3 cells, 2 nodes: 2 reductions need at least 5 cells, got 3."
+    assert f"{outcome.out}{outcome.err}".count(skipped) == 1
+    assert lines[-1] == f"next: gradnas retrain {folder}"
+    assert "brief trainings" in outcome.out
+    assert "supergraph, whose candidates" not in outcome.out
     retrained = gradnas("retrain", folder, "--epochs", "1", "--channels", "2", "--cells", "3", "--max-steps", "1")
     assert retrained.code == 0, retrained.err
     assert "test accuracy" in retrained.out
@@ -118,6 +122,13 @@ def test_a_bad_grid_is_refused_and_no_folder_is_made(
     assert outcome.code != 0
     assert message in outcome.err
     assert not (tmp_path / "grid").exists()
+
+
+def test_an_unfinished_search_is_gone_on_with_first(gradnas: Any, tmp_path: Path) -> None:
+    outcome = gradnas("search", "--preset", "demo", *TINY, "--max-time", "0.001", "--out", tmp_path / "cut")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[-1].startswith("To go on: gradnas resume")
+    assert "next: gradnas retrain" not in outcome.out
 
 
 def test_search_stops_before_retraining_and_says_what_is_next(searched: Path, gradnas: Any) -> None:

@@ -1,12 +1,14 @@
 """Tests of ``gradnas train``, and of other commands on what it leaves."""
 
+import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gradnas.config import load_config
+from gradnas.config import ManualConf, RetrainConf, load_config
 
 QUICK = ("--epochs", 1, "--max-steps", 1, "--model.options.width", 2, "--device", "cpu")
 
@@ -40,8 +42,10 @@ def test_a_preset_gives_all_but_what_is_said(gradnas: Callable[..., Any]) -> Non
 
 def test_a_preset_of_a_search_gives_its_retraining_alone(gradnas: Callable[..., Any]) -> None:
     done = gradnas("train", "resnet20", "--preset", "demo", "--out", "here", *QUICK)
-    assert done.code == 1
-    assert "retrain.channels is a setting of found networks" in done.err
+    assert done.code == 0, done.err
+    conf = load_config("here/config.yaml").retrain
+    assert (conf.label_smoothing, conf.optimizer.nesterov, conf.epochs) == (0.1, True, 1)
+    assert (conf.channels, conf.cells) == (RetrainConf().channels, RetrainConf().cells)
 
 
 def test_run_trains_the_model_of_a_preset(gradnas: Callable[..., Any]) -> None:
@@ -75,8 +79,8 @@ def test_what_is_wrong_is_said(
 
 def test_a_search_has_no_model(gradnas: Callable[..., Any]) -> None:
     done = gradnas("search", "--preset", "resnet20-cifar10")
-    assert done.code == 1
-    assert "the model 'resnet20' is trained, not searched" in done.err
+    assert done.code == 2
+    assert "names the model 'resnet20', so that nothing is searched. Use `gradnas run --preset resnet20" in done.err
 
 
 def test_models_are_listed_with_their_options(gradnas: Callable[..., Any]) -> None:
@@ -91,3 +95,26 @@ def test_the_help_names_the_model(gradnas: Callable[..., Any]) -> None:
     assert "gradnas train MODEL" in text
     assert "--retrain.optimizer.lr" in text
     assert "--strategy" not in text
+    assert ":func:" not in text
+
+
+def test_the_help_has_the_settings_of_given_models_and_their_defaults(gradnas: Callable[..., Any]) -> None:
+    words = " ".join(gradnas("train", "--help").out.split())
+    shown = dict(re.findall(r"--retrain\.([\w.]+) .*?default: (.*?)\) ", words + " "))
+    offered = {name for name in shown if "." not in name}
+    assert offered == {setting.name for setting in fields(ManualConf)} - {"optimizer", "l1_alphas"}
+    plain = {"True": True, "False": False, "null": None}
+    for name in offered:
+        expected = getattr(ManualConf(), name)
+        assert (plain.get(shown[name], type(expected)(shown[name])) if expected is not None else None) == expected, name
+    assert (shown["epochs"], shown["batch_size"], shown["drop_path"], shown["optimizer.lr"]) == (
+        *("200", "128", "0.0"),
+        "0.0333",
+    )
+
+
+@pytest.mark.parametrize("option", ["channels", "cells", "stems", "inherit_weights", "l1_alphas"])
+def test_what_belongs_to_found_networks_is_no_option(gradnas: Callable[..., Any], option: str) -> None:
+    done = gradnas("train", "resnet20", f"--retrain.{option}", "1")
+    assert done.code == 2
+    assert f"unknown option --retrain.{option}" in done.err

@@ -1,11 +1,27 @@
 """Settings refuse what cannot be, when they are made."""
 
 import dataclasses
+import typing
+from typing import Any
 
 import pytest
 
-from gradnas.config import BaselineConf, GridConf, RetrainConf, RunConf, SearchConf, from_yaml, to_yaml
-from gradnas.training import OptimConf
+from gradnas.config import (
+    BaselineConf,
+    ComponentConf,
+    GridConf,
+    ModelConf,
+    OptimConf,
+    PhaseConf,
+    RetrainConf,
+    RunConf,
+    SearchConf,
+    StabilizeConf,
+    from_yaml,
+    same_run,
+    to_yaml,
+)
+from gradnas.training.identity import shaping_settings
 
 
 @pytest.mark.parametrize(
@@ -80,3 +96,56 @@ def test_a_grid_is_read_from_yaml_and_written_to_it() -> None:
     assert from_yaml(to_yaml(conf)) == conf
     assert not RunConf().grid.enabled
     assert conf.grid.largest() == {"reductions": 0, "cells": None, "nodes": None}
+
+
+_VALUES = {"lr": 1, "factor": 1, "warmup_factor": 1, "perturb_radius": 1, "milestones": (2, 4)}
+_COMPANIONS: dict[str, dict[str, Any]] = {
+    "factor": {"schedule": "exponential"},
+    "milestones": {"schedule": "multistep"},
+    "warmup_factor": {"warmup_epochs": 2},
+    "perturb_radius": {"perturb": "random"},
+}
+_NEVER_WHOLE = {"eigenvalue_ratio"}  # lies between 0 and 1
+
+
+def _numbers(kind: type[Any]) -> list[tuple[type[Any], str]]:
+    hints = typing.get_type_hints(kind)
+    found = [name for name, hint in hints.items() if hint is float or float in typing.get_args(hint)]
+    return [(kind, name) for name in found if name not in _NEVER_WHOLE]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [case for kind in (OptimConf, StabilizeConf, PhaseConf, SearchConf, RetrainConf) for case in _numbers(kind)],
+)
+def test_a_run_whose_settings_hold_whole_numbers_can_go_on(kind: type[Any], name: str) -> None:
+    part = kind(**{name: _VALUES.get(name, 0), **_COMPANIONS.get(name, {})})
+    value = getattr(part, name)
+    assert {type(number) for number in (value if name == "milestones" else [value])} == {float}
+    settings = {OptimConf: "optimizer", StabilizeConf: "stabilize"}
+    search = part if kind is SearchConf else SearchConf(**{settings[kind]: part}) if kind in settings else SearchConf()
+    retrain = part if kind is RetrainConf else RetrainConf(optimizer=part) if kind is OptimConf else RetrainConf()
+    conf = RunConf(search=search, retrain=retrain)
+    stored = from_yaml(to_yaml(conf))
+    assert same_run(stored, conf)
+    assert shaping_settings(stored.search) == shaping_settings(conf.search)
+    assert shaping_settings(stored.retrain) == shaping_settings(conf.retrain)
+
+
+def test_options_with_tuples_are_those_that_a_file_gives_back() -> None:
+    options = {"sizes": (1, (2, 3)), "more": {"betas": (0.9, 0.95)}}
+    plain = {"sizes": [1, [2, 3]], "more": {"betas": [0.9, 0.95]}}
+    assert ComponentConf(options=options).options == plain
+    assert ModelConf(name="resnet20", options=options).options == plain
+    search = SearchConf(optimizer=OptimConf(name="adam", options={"betas": (0.9, 0.95)}))
+    conf = RunConf(space=ComponentConf(options=options), strategy=ComponentConf(options=options), search=search)
+    stored = from_yaml(to_yaml(conf))
+    assert same_run(stored, conf)
+    assert shaping_settings(stored.search) == shaping_settings(conf.search)
+
+
+def test_identity_in_stored_checkpoints_is_the_one_they_were_written_with() -> None:
+    assert shaping_settings(SearchConf())["optimizer"] == (
+        "OptimConf(name='sgd', lr=0.025, momentum=None, weight_decay=0.0003, nesterov=False, options={}, "
+        "schedule='cosine', lr_min=0.001, factor=None, milestones=(), warmup_epochs=0, warmup_factor=None)"
+    )

@@ -60,8 +60,13 @@ def test_options_reach_torchvision() -> None:
 def test_what_torchvision_does_not_have_is_refused() -> None:
     assert "resnet18" in torchvision_names()
     assert "fasterrcnn_resnet50_fpn" not in torchvision_names()
-    with pytest.raises(ValueError, match=r"no classifier 'resnet19'. Did you mean 'resnet1"):
-        torchvision_model("resnet19", 3, (32, 32), 7)
+    with pytest.raises(ValueError, match=r"no classifier 'ResNet19'. Did you mean 'resnet18'") as refusal:
+        torchvision_model("ResNet19", 3, (32, 32), 7)
+    message = str(refusal.value)
+    assert sum(f"{name!r}" in message for name in torchvision_names()) == 3
+    assert f"gives all {len(torchvision_names())} names" in message
+    with pytest.raises(ValueError, match=r"no classifier 'zzzz'\. torchvision\.models\.list_models"):
+        torchvision_model("zzzz", 3, (32, 32), 7)
     with pytest.raises(ValueError, match=r"option 'weights' of torchvision.resnet18 cannot be set: weights"):
         torchvision_model("resnet18", 3, (32, 32), 7, weights="DEFAULT")
     with pytest.raises(ValueError, match=r"torchvision cannot build 'resnet18' with \{'depht': 3\}"):

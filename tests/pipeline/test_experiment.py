@@ -262,6 +262,24 @@ def test_a_summary_that_was_deleted_tells_the_architecture_again(tools: Any) -> 
     assert elsewhere.read_json("summary.json")["genotype"] == before["genotype"]
 
 
+def test_of_a_given_architecture_no_search_is_missed(tools: Any, recwarn: pytest.WarningsRecorder) -> None:
+    space = ComponentConf(options={"reductions": 1})
+    conf = tools.conf(
+        arch="DARTS_V2",
+        space=space,
+        strategy=ComponentConf(),
+        search=SearchConf(),
+        retrain=tools.retrain_conf(epochs=1),
+    )
+    folder = tools.folder("given", conf)
+    whole = prepare(conf, tools.context(folder)).run()
+    (folder / "summary.json").unlink()
+    again = prepare(conf, tools.context(folder, resume=True)).run()
+    assert set(again) == set(whole)
+    assert again["genotype"] == whole["genotype"]
+    assert not [warning for warning in recwarn if "says nothing of the search" in str(warning.message)]
+
+
 def test_random_finalizers_of_the_settings_are_used(tools: Any) -> None:
     assert type(make_finalizers("", 0)) is type(make_finalizers("default", 0)) is Finalizers
     assert isinstance(make_finalizers("random", 0), RandomFinalizers)

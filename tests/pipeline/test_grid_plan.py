@@ -57,6 +57,9 @@ def test_a_number_without_a_largest_one_stays_that_of_the_space(
 def test_too_few_cells_are_skipped_with_the_reason(planned: Callable[..., Planned]) -> None:
     found = dict(planned(space(), max_reductions=3, max_cells=5))
     assert {size for size, reason in found.items() if reason is None} == {(1, 3, 2), (1, 4, 2), (1, 5, 2), (2, 5, 2)}
+    assert dict(planned(space(cells=1, reductions=0), max_reductions=1))[1, 1, 2] == (
+        "1 reduction needs at least 3 cells, got 1"
+    )
     assert found[2, 4, 2] == "2 reductions need at least 5 cells, got 4"
     assert found[3, 5, 2] == "3 reductions need at least 7 cells, got 5"
 

@@ -86,6 +86,13 @@ def test_of_a_run_folder_the_found_network_is_retrained(tmp_path: Path) -> None:
     assert planned.params == count_params(Model(grown, registry=experiment.space.registry))
 
 
+def test_a_given_architecture_is_not_called_found() -> None:
+    conf = RunConf(
+        arch="DARTS_V2", space=ComponentConf(options={"reductions": 1}), retrain=full().retrain, device="cpu"
+    )
+    assert [(phase.phase, phase.network) for phase in plan(conf).phases] == [("retrain", "given network")]
+
+
 def _member(experiment: Any) -> ModelDesc:
     from gradnas.pipeline.random_searcher import random_member
 

@@ -20,8 +20,10 @@ from gradnas.costs import count_macs, count_params
 from gradnas.finalizers import Finalizers, RandomFinalizers
 from gradnas.pipeline import ArchTrainer, RunContext, RunFolder, SearchCombinations, Searcher, prepare, refuse_early
 from gradnas.pipeline.grid_table import GridRow
+from gradnas.pipeline.search_combinations import grid_facts
 from gradnas.pipeline.searcher import ModelMetrics, SearchResult
 from gradnas.report.records.combination import Combination
+from gradnas.report.records.grid import read_grid
 from gradnas.spaces import DartsSpace
 from gradnas.strategies import Darts, DiDarts, RandomSearch
 from gradnas.supergraph import Model
@@ -206,14 +208,32 @@ def test_what_was_skipped_is_kept_and_logged(
     tools: Any, small: DartsSpace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     scripted(monkeypatch, [50.0])
+    caplog.set_level("INFO")
     folder = tools.folder()
     search(tools, small, folder, drawn=True)
     skipped = folder.read_json("grid.json")["skipped"]
     assert [(s["reductions"], s["cells"], s["nodes"]) for s in skipped] == [(2, 3, 1), (2, 3, 2), (2, 4, 1), (2, 4, 2)]
     assert {s["reason"] for s in skipped} == {f"2 reductions need at least 5 cells, got {n}" for n in (3, 4)}
-    assert (
-        caplog.messages.count("skipped 2 reductions, 3 cells, 1 node: 2 reductions need at least 5 cells, got 3.") == 1
-    )
+    said = "skipped 2 reductions, 3 cells, 1 node: 2 reductions need at least 5 cells, got 3."
+    assert [r.levelname for r in caplog.records if r.getMessage() == said] == ["INFO"]
+
+
+def test_a_grid_that_dies_in_its_first_combination_says_how_many_there_are(
+    tools: Any, small: DartsSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tools.folder()
+    with monkeypatch.context() as patch:
+        scripted(patch, [10.0])
+        kill_after(patch, tools, "save_trained", 1)
+        with pytest.raises(tools.killed):
+            search(tools, small, folder, drawn=True)
+    grid = read_grid(folder.path, [])
+    assert grid is not None
+    assert (len(grid.rows), grid.total, len(grid.skipped)) == (0, 4, 4)
+    assert grid_facts(folder)["grid"]["best"] is None
+    scripted(monkeypatch, [10.0, 30.0, 20.0, 25.0])
+    _, combinations = search(tools, small, folder, resume=True, drawn=True)
+    assert len(combinations.rows) == 4
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,16 @@ class Rateless(torch.optim.Optimizer):
         super().__init__(params, {"weight_decay": weight_decay})  # type: ignore[arg-type]  # what torch takes
 
 
+class Picky(SGD):
+    """Fails in a way of its own, and has an annotation that leads nowhere."""
+
+    def __init__(self, params: object, lr: float, weight_decay: float, depth: "Nowhere" = 1) -> None:  # type: ignore[name-defined]  # noqa: F821
+        super().__init__(params, lr, weight_decay=weight_decay)  # type: ignore[arg-type]  # what torch takes
+        self.param_groups[0]["depth"] = depth
+        if depth > 1:
+            raise KeyError
+
+
 called: list[object] = []
 
 
@@ -128,11 +138,42 @@ def test_what_is_no_optimizer_for_a_training_is_refused_uncalled(name: str, mess
         ("adam", {"params": []}, r"has no option 'params'"),
         ("adam", {"betas": 3}, r"optimizer 'adam' with .*betas=3.*: "),
         ("torch.optim.RMSprop", {"alpha": -1.0}, r"Invalid alpha value: -1.0"),
+        (
+            "adam",
+            {"betas": [0.9]},
+            r"'betas' of optimizer 'adam' must be 2 values, such as \[0.9, 0.999\], got \[0.9\]",
+        ),
+        ("adam", {"betas": [0.9, 0.95, 0.99]}, r"must be 2 values, .*got \[0.9, 0.95, 0.99\]"),
+        ("adam", {"betas": [float("nan"), 0.9]}, r"'betas' of optimizer 'adam' must be finite, got \[nan, 0.9\]"),
+        ("adamw", {"eps": float("inf")}, r"'eps' of optimizer 'adamw' must be finite, got inf"),
+        ("sgd", {"dampening": float("nan")}, r"'dampening' of optimizer 'sgd' must be finite, got nan"),
+        ("sgd", {"dampening": True}, r"'dampening' of optimizer 'sgd' must be a number, such as 0, got True"),
+        ("sgd", {"dampening": "x"}, r"'sgd' with .*dampening='x'.* cannot step"),
+        ("adam", {"fused": "x"}, r"'fused' of optimizer 'adam' must be True or False, got 'x'"),
+        ("adam", {"amsgrad": None}, r"'amsgrad' of optimizer 'adam' must be True or False, got None"),
+        ("adam", {"fused": True, "foreach": True}, r"cannot be `True` together"),
+        (f"{HERE}.Picky", {"depth": 3}, r"Picky' with .*depth=3.*: KeyError"),
     ],
 )
 def test_option_that_does_not_fit_is_refused(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         create_optimizer(OptimConf(name=name, options=options), [param()])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("adam", {"betas": [0.9, 0.95], "foreach": None}),
+        ("adam", {"capturable": True}),  # which steps on a GPU alone
+        ("torch.optim.Adafactor", {"eps": [None, 1e-3]}),
+        (f"{HERE}.Picky", {"depth": 0}),
+        (f"{HERE}.Open", {"maximize": True}),
+    ],
+)
+def test_option_that_fits_is_taken(name: str, options: dict[str, Any]) -> None:
+    group = create_optimizer(OptimConf(name=name, options=options), [param()]).param_groups[0]
+    for option, value in options.items():
+        assert group[option] == (tuple(value) if isinstance(value, list) else value)
 
 
 def test_trying_an_optimizer_out_leaves_the_weights_and_random_numbers_alone() -> None:

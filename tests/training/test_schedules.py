@@ -103,6 +103,13 @@ def test_multistep_takes_the_factor_that_is_given() -> None:
     assert seen == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.02])
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4])
+def test_multistep_begins_at_the_rate_however_short_the_training(epochs: int) -> None:
+    seen = rates(OptimConf(lr=0.1, schedule="multistep", milestones=(0.01, 0.4)), epochs)
+    assert seen[0] == pytest.approx(0.1)
+    assert seen[-1] == pytest.approx(0.001)
+
+
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 3), (2, 2), (1, 10), (30, 7)])
 @pytest.mark.parametrize(
     ("settings", "start", "end"),

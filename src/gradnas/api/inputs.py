@@ -14,7 +14,9 @@ from gradnas.pipeline import dataset_conf
 from gradnas.spaces import ModelDescBuilder
 
 Data = str | os.PathLike[str] | ImageSet | StreamedSet | DataSource | MapStyle
-"""Images with labels: a name or path, what :func:`gradnas.data.load_data` gives, or a map-style dataset."""
+"""Labeled images: a name, a path, what :func:`gradnas.data.load_data` gives or a part of it, a map-style dataset."""
+
+_ANY_PHASE = "search"  # parts of configurations are merged below the name of a phase
 
 
 def changed_settings(kind: type[Any], default: Any, changes: dict[str, Any]) -> Any:
@@ -47,9 +49,6 @@ def _changed(name: str, default: Any, change: object) -> Any:
     _check_names(change, kind, f"{name}.")
     merged = layered({_ANY_PHASE: {name: asdict(default)}}, {_ANY_PHASE: {name: change}})
     return kind(**merged[_ANY_PHASE][name])
-
-
-_ANY_PHASE = "search"
 
 
 def _check_names(changes: Mapping[str, Any], kind: type[Any], place: str) -> None:

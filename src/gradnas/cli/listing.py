@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 
 from gradnas.cli.command import Command, Options
 from gradnas.cli.errors import UsageError, did_you_mean_command
+from gradnas.cli.options import without_markup
 from gradnas.cli.output import say_table
 from gradnas.config import FROM_DATA, SPACES, STRATEGIES, preset_names, preset_text
 from gradnas.models import MODELS, PREFIX, torchvision_names
@@ -106,7 +107,7 @@ KINDS: Mapping[str, Callable[[], Table]] = {
 def first_sentence(docstring: str | None) -> str:
     """The first sentence of a docstring's first line, without the marks of its markup."""
     line = re.split(r"(?<=[a-z)}\d]\.) (?=[A-Z])", (docstring or "").split("\n", 1)[0])[0]
-    return re.sub(r":\w+:`([^`]*)`", r"\1", line).replace("``", "")
+    return without_markup(line)
 
 
 def _first_comment(text: str) -> str:

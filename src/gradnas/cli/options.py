@@ -43,7 +43,9 @@ def add_option(parser: ArgumentParser, option: str, kind: type, metavar: str, te
     parser.add_argument(option, type=kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
 
 
-def add_settings(parser: ArgumentParser, kind: type, aliases: Aliases, skip: Sequence[str] = ()) -> None:
+def add_settings(
+    parser: ArgumentParser, kind: type, aliases: Aliases, skip: Sequence[str] = (), prefix: str | None = None
+) -> None:
     """Add one option per setting, documented by the docstrings.
 
     Args:
@@ -51,11 +53,12 @@ def add_settings(parser: ArgumentParser, kind: type, aliases: Aliases, skip: Seq
         kind: Dataclass of settings.
         aliases: Short forms; those that are no settings must have been added for the help already.
         skip: Settings to leave out.
+        prefix: The part of the run that they are settings of, as in ``--retrain.epochs``; None for those of a whole.
     """
-    parser.add_class_arguments(kind, fail_untyped=True, skip=set(skip))
+    parser.add_class_arguments(kind, prefix, fail_untyped=True, skip=set(skip))
     for group in parser._action_groups:
         group.title = group.title and _plain(group.title)
-    parts = {f"--{name}" for name in _part_names(kind)}
+    parts = {f"--{name}" for name in _part_names(kind, f"{prefix}." if prefix else "")} | {f"--{prefix}"}
     for action in parser._actions:
         if parts & set(action.option_strings):  # jsonargparse reads a file here; one --config is enough
             short_for = [target for option in action.option_strings for target in aliases.get(option, ())]
@@ -67,7 +70,12 @@ def add_settings(parser: ArgumentParser, kind: type, aliases: Aliases, skip: Seq
 
 def _plain(docstring: str) -> str:
     """A docstring in the words of the command line, which takes null for None."""
-    return re.sub(r"\bNone\b", "null", docstring.replace("``", ""))
+    return re.sub(r"\bNone\b", "null", without_markup(docstring))
+
+
+def without_markup(docstring: str) -> str:
+    """A docstring without the marks of its markup."""
+    return re.sub(r":\w+:`([^`]*)`", r"\1", docstring).replace("``", "")
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str], aliases: Aliases) -> dict[str, Any]:

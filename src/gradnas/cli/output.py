@@ -19,8 +19,13 @@ def complain(text: str) -> None:
     print(f"gradnas: {text}", file=sys.stderr, flush=True)
 
 
-def say_result(result: Result) -> None:
-    """The headline of the report, the architecture, and where the report is."""
+def say_result(result: Result, *, then: str = "") -> None:
+    """The headline of the report, the architecture, and where the report is.
+
+    Args:
+        result: What a command has made.
+        then: What may come next; an unfinished run is gone on with first.
+    """
     from gradnas.report.records.class_counts import read_class_counts
     from gradnas.report.records.headline import headline, honest_sentences
     from gradnas.report.records.run_folder import read_run_folder
@@ -44,7 +49,7 @@ def say_result(result: Result) -> None:
         say(f"classes: {sentence}")
     for sentence in honest_sentences(run):
         say(sentence)
-    if on := how_to_go_on(run):
+    if on := how_to_go_on(run) or then:
         say(on)
 
 

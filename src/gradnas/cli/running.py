@@ -1,8 +1,10 @@
 """The commands that train. Each reads its options, calls one function of the library, and says where the result is."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -10,6 +12,7 @@ from jsonargparse import ArgumentParser
 from gradnas import api
 from gradnas.cli.command import Command, Options, add_folder
 from gradnas.cli.errors import INTERRUPTED, StoppedRun, UsageError, did_you_mean_command, resume_advice
+from gradnas.cli.given_network import for_arch, for_model
 from gradnas.cli.options import Aliases, add_option, add_settings
 from gradnas.cli.output import say, say_result
 from gradnas.config import (
@@ -72,19 +75,41 @@ def _add_search(parser: ArgumentParser) -> None:
 def configuration(options: Options, *, search_only: bool = False) -> RunConf:
     """The settings of a preset, a file over it, options over both.
 
+    Where an option names the network to train, what the others say of searching is left out.
+
     Raises:
-        UsageError: For an unknown preset, naming the nearest.
+        UsageError: For an unknown preset, naming the nearest; for a search where the others name the network to train.
         FileNotFoundError: When there is no such file.
         ValueError: For a key or value that does not fit, saying where.
     """
     values, origins = layers(options)
     flags = own_values(options)
+    if flags.get("model", {}).get("name") is not None:
+        values = for_model(values)
+    if flags.get("arch") is not None:
+        values = for_arch(values)
+    if search_only:
+        _refuse_given(values, options)
     if flags:
         origins.append("options")
         values = layered(values, flags)
     if search_only:
         values = layered(values, {"retrain": {"epochs": 0}, "baseline": {"samples": 0}})
     return from_values(values, " + ".join(origins) or "settings")
+
+
+def _refuse_given(values: Mapping[str, Any], options: Options) -> None:
+    """Refuse to search with settings that name the network to train. UsageError."""
+    arch, model = values.get("arch"), values.get("model", {}).get("name")
+    if arch is None and model is None:
+        return
+    setting, what = ("arch", "the architecture") if arch is not None else ("model.name", "the model")
+    sources = " ".join(f"--{key} {shlex.quote(str(options[key]))}" for key in ("preset", "config") if key in options)
+    command = "retrain" if arch is not None else "train"
+    raise UsageError(
+        f"{setting} names {what} {shortened(model if arch is None else arch)}, so that nothing is searched. Use "
+        f"`gradnas run {sources}`, or gradnas {command}; to search, take settings without {setting}."
+    )
 
 
 def own_values(options: Options) -> dict[str, Any]:
@@ -121,8 +146,7 @@ def _search(options: Options) -> None:
     conf = configuration(options, search_only=True)
     with working_in(out_folder(options, "search")) as folder:
         result = api.run(conf, out=folder)
-    say_result(result)
-    say(f"next: gradnas retrain {folder}")
+    say_result(result, then=f"next: gradnas retrain {shlex.quote(str(folder))}")
 
 
 def out_folder(options: Options, kind: str) -> Path:
@@ -211,7 +235,8 @@ RUN = Command(
     name="run",
     usage="--preset NAME | --config FILE  [--KEY VALUE ...] [--out DIR] [--data SOURCE]",
     summary="Search, then retrain, then compare with random search as far as set, then report.",
-    details=f"{_LAYERS} {_OPTIONS_OF}",
+    details=f"{_LAYERS} Where --arch or --model names the network to train, what a preset or file says of searching "
+    f"is left out, and what does not fit that network. {_OPTIONS_OF}",
     add_options=_add_run,
     act=_run,
     aliases=RUN_ALIASES,
@@ -232,7 +257,8 @@ RETRAIN = Command(
     usage="FOLDER|NAME [--data SOURCE] [--preset NAME] [--epochs N] [--channels N] [--KEY VALUE ...] [--out DIR]",
     summary="Train a found or published architecture as a deeper, wider network, and test it.",
     details="Of a preset or file only the part on retraining counts. Settings not given take the defaults below, "
-    "not those of the run.",
+    "not those of the run. Of a NAME the data is taken as it is; `gradnas run --arch NAME --preset PRESET "
+    "--data.image_size 64` has the options of the data too, as the size of its images.",
     add_options=_add_retrain,
     act=_retrain,
     aliases=RETRAIN_ALIASES,

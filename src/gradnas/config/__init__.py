@@ -33,3 +33,5 @@ from gradnas.config.settings import SearchConf as SearchConf
 from gradnas.config.settings import same_run as same_run
 from gradnas.config.stored import from_stored as from_stored
 from gradnas.config.stored import to_stored as to_stored
+from gradnas.strategies import StabilizeConf as StabilizeConf
+from gradnas.training import OptimConf as OptimConf

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gradnas.config.layers import PHASES, layered
 from gradnas.config.settings import ManualConf, RunConf
 from gradnas.config.yaml_dialect import MAX_CHARACTERS, dump_yaml, load_yaml
+from gradnas.foundation.declared_types import plain_values
 from gradnas.foundation.files import read_text
 from gradnas.foundation.names import did_you_mean
 
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 def to_yaml(conf: RunConf) -> str:
     """The resolved configuration as YAML; :func:`from_yaml` gives an equal one."""
-    return dump_yaml(_plain(dataclasses.asdict(conf)))
+    return dump_yaml(plain_values(dataclasses.asdict(conf)))
 
 
 def from_yaml(text: str, where: str = "configuration") -> RunConf:
@@ -59,7 +60,7 @@ def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunC
 
     check_keys(values, RunConf, where)
     if values.get("model", {}).get("name") is not None:
-        begin = _plain(dataclasses.asdict(ManualConf()))
+        begin = plain_values(dataclasses.asdict(ManualConf()))
         values = layered({"retrain": begin | {"optimizer": {"lr": ManualConf().optimizer.lr}}}, values)
     values = layered(_optimizers(), values)  # so that a setting of the default schedule goes with that schedule
     # Options never pass through the parser: it would turn text that looks like YAML into numbers, and build (that is,
@@ -75,7 +76,7 @@ def from_values(values: Mapping[str, Any], where: str = "configuration") -> RunC
 def _optimizers() -> dict[str, Any]:
     """The optimizers of the phases at their defaults."""
     conf = RunConf()
-    return {name: {"optimizer": _plain(dataclasses.asdict(getattr(conf, name).optimizer))} for name in PHASES}
+    return {name: {"optimizer": plain_values(dataclasses.asdict(getattr(conf, name).optimizer))} for name in PHASES}
 
 
 @cache
@@ -207,11 +208,3 @@ def config_text(path: str | Path) -> str:
 def load_config(path: str | Path) -> RunConf:
     """The configuration of a YAML file. FileNotFoundError when there is none."""
     return from_yaml(config_text(path), str(path))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -12,6 +12,7 @@ from gradnas.arch.shapes import check_count
 from gradnas.data.memory import bytes_of
 from gradnas.data.options import LoadOptions
 from gradnas.data.policies import check_policy
+from gradnas.foundation.declared_types import bring_to_declared_types
 from gradnas.foundation.durations import seconds_of
 from gradnas.strategies import StabilizeConf
 from gradnas.training import WATCHING, OptimConf, TrainConf
@@ -79,6 +80,9 @@ class ComponentConf:
     name: str = "darts"
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        bring_to_declared_types(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConf:
@@ -94,6 +98,7 @@ class ModelConf:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        bring_to_declared_types(self)
         if self.name is None and self.options:
             raise ValueError(f"model.options are of a model, and model.name names none, got {self.options}.")
 
@@ -126,6 +131,11 @@ class PhaseConf(TrainConf):
         super().__post_init__()
         check_count(self.batch_size, "batch_size")
         check_count(self.eval_batch_size, "eval_batch_size")
+        if self.batch_chunks > max(1, self.batch_size // 2):
+            raise ValueError(
+                f"batch_chunks={self.batch_chunks} makes parts of fewer than two samples of a batch of "
+                f"{self.batch_size}, from which a norm cannot learn. Set it to at most {max(1, self.batch_size // 2)}."
+            )
         check_count(self.cutout, "cutout", 0)
         check_policy(self.policy)
         if not 0 <= self.val_ratio < 1:
@@ -338,6 +348,12 @@ class RunConf:
         if self.arch is not None:
             genotype_of(self.arch)
             self._check_given("arch", f"the architecture {shortened(self.arch)}", {})
+            unused = sorted({"channels", "cells", "nodes", "primitives"} & self.space.options.keys())
+            if unused:
+                raise ValueError(
+                    f"space.options.{unused[0]} has no effect on {shortened(self.arch)}: its nodes and operations are "
+                    "given, its size is retrain.channels and retrain.cells. Leave it out."
+                )
             if self.retrain.inherit_weights:
                 raise ValueError(
                     f"retrain.inherit_weights=true, but {shortened(self.arch)} is given without weights. Begin afresh."

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-_HOW = ("capturable", "foreach", "fused")  # how an optimizer computes: up to this machine, not to the stored state
+HOW_COMPUTED = ("capturable", "foreach", "fused")
+"""Arguments that say how an optimizer computes: up to this machine, not to the stored state."""
 
 
 def optimizer_state(optimizer: Optimizer, names: Sequence[str]) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def load_optimizer_state(optimizer: Optimizer, names: Sequence[str], stored: Map
     # torch decides by these where to put the state, so they must be ours before it loads.
     state = stored["state"]
     groups = [
-        {**group, **{key: own[key] for key in _HOW if key in own}}
+        {**group, **{key: own[key] for key in HOW_COMPUTED if key in own}}
         for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})

@@ -1,6 +1,8 @@
 """Networks of torchvision, with fresh weights, for images of any channels."""
 
 import math
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
@@ -49,11 +51,9 @@ def torchvision_model(
     """
     from torchvision import models
 
-    from gradnas.foundation.names import did_you_mean
-
     known = torchvision_names()
     if name not in known:
-        raise ValueError(f"torchvision has no classifier {name!r}. {did_you_mean(name, known)}")
+        raise ValueError(f"torchvision has no classifier {name!r}. {_nearest_of_many(name, known)}")
     for option in options:
         if option in _OWN:
             raise ValueError(
@@ -73,6 +73,13 @@ def torchvision_model(
     if in_channels != 3:
         _read_channels(model, in_channels)
     return model
+
+
+def _nearest_of_many(name: str, known: Sequence[str]) -> str:
+    """A sentence naming the closest names, of too many to name them all."""
+    *others, last = [repr(close) for close in get_close_matches(name.lower(), known, n=3)] or [""]
+    question = f"Did you mean {', '.join(others)}{' or ' if others else ''}{last}? " if last else ""
+    return f"{question}torchvision.models.list_models(module=torchvision.models) gives all {len(known)} names."
 
 
 def _sized(name: str, image_size: tuple[int, int]) -> dict[str, Any]:

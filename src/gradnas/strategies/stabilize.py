@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradnas.arch.shapes import check_count
+from gradnas.foundation.declared_types import bring_to_declared_types
 from gradnas.foundation.names import did_you_mean
 
 WHEN = ("none", "warn", "stop")
@@ -48,6 +49,7 @@ class StabilizeConf:
     skip_limit_from: int = 10
 
     def __post_init__(self) -> None:
+        bring_to_declared_types(self)
         if self.warmup_epochs is not None:
             check_count(self.warmup_epochs, "warmup_epochs of the architecture", 0)
         if not 0 <= self.skip_dropout < 1:

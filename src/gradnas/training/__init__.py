@@ -19,6 +19,7 @@ from gradnas.training.multi_optim import MultiOptim as MultiOptim
 from gradnas.training.multi_optim import OptimSched as OptimSched
 from gradnas.training.optimizers import create_optimizer as create_optimizer
 from gradnas.training.schedules import create_scheduler as create_scheduler
+from gradnas.training.settings import SGD_MOMENTUM as SGD_MOMENTUM
 from gradnas.training.settings import WATCHING as WATCHING
 from gradnas.training.settings import OptimConf as OptimConf
 from gradnas.training.settings import TrainConf as TrainConf

@@ -36,9 +36,13 @@ class EMA:
             raise ValueError(f"the decay of a moving average must be above 0 and below 1, got {decay}.")
         self.decay = decay
         self.steps = 0
-        named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        self._present = {name: value.detach() for name, value in named.items() if value.is_floating_point()}
-        self._mean = {name: value.clone() for name, value in self._present.items()}
+        self._model = model
+        self._mean = {name: value.clone() for name, value in self._present().items()}
+
+    def _present(self) -> dict[str, Tensor]:
+        """What is averaged, as it is now: a network may assign a buffer anew."""
+        named = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+        return {name: value.detach() for name, value in named.items() if value.is_floating_point()}
 
     def decay_at(self, step: int) -> float:
         """The decay of a step, counted from 0."""
@@ -48,15 +52,16 @@ class EMA:
     def update(self) -> None:
         """After a step: let the average follow the weights."""
         average = get_ema_multi_avg_fn(self.decay_at(self.steps))
+        present = self._present()
         for dtype in {value.dtype for value in self._mean.values()}:  # torch averages lists of one dtype
-            pairs = [(self._mean[name], now) for name, now in self._present.items() if now.dtype is dtype]
+            pairs = [(self._mean[name], now) for name, now in present.items() if now.dtype is dtype]
             average([mean for mean, _ in pairs], [now for _, now in pairs], None)
         self.steps += 1
 
     @torch.no_grad()
     def exchange(self) -> None:
         """Give the network the average and keep its weights in its place; again undoes it, bit for bit."""
-        for name, now in self._present.items():
+        for name, now in self._present().items():
             before = now.clone()
             now.copy_(self._mean[name])
             self._mean[name].copy_(before)

@@ -2,9 +2,10 @@
 
 import importlib
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from gradnas.foundation.names import did_you_mean
+from gradnas.foundation.optimizers import HOW_COMPUTED
 from gradnas.training.settings import OPTIMIZERS, SGD_MOMENTUM, OptimConf
 
 _BY_NAME: Mapping[str, type[Optimizer]] = MappingProxyType(
@@ -29,8 +31,7 @@ def create_optimizer(conf: OptimConf, params: Iterable[Tensor]) -> Optimizer:
     """
     kind = _BY_NAME[conf.name] if conf.name in OPTIMIZERS else _from_class_path(conf.name)
     arguments = _arguments(conf, kind)
-    if conf.name not in OPTIMIZERS:
-        _try_out(conf.name, kind, arguments)
+    _try_out(conf.name, kind, arguments)
     return _made(conf.name, kind, list(params), arguments)
 
 
@@ -62,6 +63,7 @@ def _arguments(conf: OptimConf, kind: type[Optimizer]) -> dict[str, Any]:
         if option not in taken and not open_ended:
             choices = [name for name in taken if name not in (*_SETTINGS, *own)]
             raise ValueError(f"optimizer {conf.name!r} has no option {option!r}. {did_you_mean(option, choices)}")
+    _check_options(conf, kind)
     if "lr" not in taken and not open_ended:
         raise ValueError(f"optimizer {conf.name!r} takes no learning rate lr, which a schedule could set.")
     arguments: dict[str, Any] = {"lr": conf.lr, **conf.options}
@@ -78,26 +80,69 @@ def _arguments(conf: OptimConf, kind: type[Optimizer]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
 
 
+def _check_options(conf: OptimConf, kind: type[Optimizer]) -> None:
+    """Refuse values of another kind than the signature says, of which torch takes many as they come."""
+    parameters, hints = inspect.signature(kind).parameters, _hints(kind)
+
+    def switch(option: str) -> bool:
+        return {*get_args(hints.get(option))} == {bool, type(None)}
+
+    for option, value in conf.options.items():
+        default = parameters[option].default if option in parameters else inspect.Parameter.empty
+        items = value if isinstance(value, list) else [value]
+        expected = None
+        if not all(math.isfinite(item) for item in items if isinstance(item, float)):
+            expected = "finite"
+        elif isinstance(default, bool) or switch(option):
+            known = isinstance(value, bool) or (value is None and switch(option))
+            expected = None if known else "True or False"
+        elif isinstance(default, (int, float)) and isinstance(value, bool):
+            expected = f"a number, such as {default}"
+        elif isinstance(default, tuple) and isinstance(value, list) and len(value) != len(default):
+            expected = f"{len(default)} values, such as {list(default)}"
+        if expected is not None:
+            raise ValueError(f"option {option!r} of optimizer {conf.name!r} must be {expected}, got {value!r}.")
+
+
+def _hints(kind: type[Optimizer]) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind.__init__)
+    except (TypeError, NameError, AttributeError):  # of a class that names what is not there: nothing to go by
+        return {}
+
+
 def _made(name: str, kind: type[Optimizer], params: list[Tensor], arguments: dict[str, Any]) -> Optimizer:
     try:
         return kind(params, **arguments)
-    except (TypeError, ValueError) as error:
-        given = ", ".join(f"{argument}={value!r}" for argument, value in arguments.items())
-        raise ValueError(f"optimizer {name!r} with {given}: {error}") from error
+    except Exception as error:
+        raise ValueError(f"{_described(name, arguments)}: {_reason(error)}") from error
+
+
+def _described(name: str, arguments: Mapping[str, Any]) -> str:
+    return f"optimizer {name!r} with {', '.join(f'{argument}={value!r}' for argument, value in arguments.items())}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _try_out(name: str, kind: type[Optimizer], arguments: dict[str, Any]) -> None:
-    """A step on a matrix of its own: it must do with a dense gradient and no closure."""
+    """Steps on a matrix of its own: it must do with a dense gradient and no closure.
+
+    The matrix is on the CPU, so that what says how a device computes is left out.
+    """
     closure = inspect.signature(kind.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise ValueError(
             f"optimizer {name!r} wants a closure that computes the loss again, as often as it likes; training computes "
             "each batch once. Choose one that steps by the gradient, as sgd or adamw."
         )
-    weight = Parameter(torch.zeros(2, 2))
-    weight.grad = torch.ones(2, 2)
+    arguments = {argument: value for argument, value in arguments.items() if argument not in HOW_COMPUTED}
+    weight = Parameter(torch.zeros(2, 2, device="cpu"))
+    weight.grad = torch.ones(2, 2, device="cpu")
     optimizer = _made(name, kind, [weight], arguments)
     try:
-        optimizer.step()
+        for _ in range(2):  # the first step with momentum has none to dampen
+            optimizer.step()
     except Exception as error:
-        raise ValueError(f"optimizer {name!r} cannot step by a dense gradient: {error}") from error
+        raise ValueError(f"{_described(name, arguments)} cannot step by a dense gradient: {_reason(error)}") from error

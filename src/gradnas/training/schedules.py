@@ -62,7 +62,7 @@ def _main(conf: OptimConf, optimizer: Optimizer, epochs: int) -> LRScheduler:
         factor = EXPONENTIAL_FACTOR if conf.factor is None else conf.factor
         return LambdaLR(optimizer, lambda epoch: factor**epoch)
     factor = MULTISTEP_FACTOR if conf.factor is None else conf.factor
-    ends = [round(m * epochs) if m < 1 else int(m) for m in conf.milestones or MILESTONES]
+    ends = [max(1, round(m * epochs)) if m < 1 else int(m) for m in conf.milestones or MILESTONES]
     return LambdaLR(optimizer, lambda epoch: factor ** bisect_right(ends, epoch + conf.warmup_epochs))
 
 

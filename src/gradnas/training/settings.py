@@ -2,10 +2,11 @@
 
 import itertools
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 from gradnas.arch.shapes import check_count
+from gradnas.foundation.declared_types import bring_to_declared_types
 from gradnas.foundation.names import did_you_mean
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -40,7 +41,8 @@ class OptimConf:
             from lr / 25 to lr, then down to lr_min, both as half a cosine.
         lr_min: Where cosine and OneCycle end; 0 is lr / 250,000 for OneCycle, the published end.
         factor: Of exponential, by default 0.97, and of multistep, by default 0.1.
-        milestones: Of multistep: shares of the epochs if below 1, otherwise epochs; by default 0.5 and 0.75.
+        milestones: Of multistep: shares of the epochs if below 1, otherwise epochs, of which the training must have
+            more; by default 0.5 and 0.75.
         warmup_epochs: Epochs of linear warm-up before; a shorter training is all warm-up. With OneCycle the epochs of
             its rise; 0 is three tenths of all.
         warmup_factor: The share of lr that a warm-up or OneCycle begins with; None is 1 / warmup_epochs, and 1 / 25 for
@@ -61,6 +63,7 @@ class OptimConf:
     warmup_factor: float | None = None
 
     def __post_init__(self) -> None:
+        bring_to_declared_types(self)
         if "." not in self.name and self.name not in OPTIMIZERS:
             raise ValueError(
                 f"unknown optimizer name {self.name!r}. {did_you_mean(self.name, OPTIMIZERS)} Or give a class path."
@@ -68,8 +71,7 @@ class OptimConf:
         _check_choice(self.schedule, "schedule", SCHEDULES)
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"optimizer lr must be positive, got {self.lr}.")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}.")
+        _check_amount(self, "weight_decay")
         self._check_momentum()
         self._check_schedule()
 
@@ -87,7 +89,6 @@ class OptimConf:
 
     def _check_schedule(self) -> None:
         check_count(self.warmup_epochs, "warmup_epochs", 0)
-        object.__setattr__(self, "milestones", tuple(self.milestones))
         if not 0 <= self.lr_min <= self.lr:
             raise ValueError(f"lr_min must be between 0 and lr={self.lr}, got {self.lr_min}.")
         if self.factor is not None and not 0 < self.factor <= 1:
@@ -179,7 +180,9 @@ class TrainConf:
     max_steps_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
+        bring_to_declared_types(self)
         check_count(self.epochs, "epochs", 0)
+        self._check_milestones()
         _check_choice(self.precision, "precision", PRECISIONS)
         _check_choice(self.on_nonfinite, "answer to a loss that is not finite", ON_NONFINITE)
         for name in (
@@ -187,8 +190,6 @@ class TrainConf:
             *("checkpoint_every_epochs", "keep_checkpoints"),
         ):
             check_count(getattr(self, name), name)
-        if not (math.isfinite(self.checkpoint_every_seconds) and self.checkpoint_every_seconds >= 0):
-            raise ValueError(f"checkpoint_every_seconds must be at least 0, got {self.checkpoint_every_seconds}.")
         if self.max_steps_per_epoch is not None:
             check_count(self.max_steps_per_epoch, "max_steps_per_epoch")
         if not 0 <= self.label_smoothing < 1:
@@ -197,12 +198,24 @@ class TrainConf:
             raise ValueError(f"drop_path must be at least 0 and below 1, got {self.drop_path}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}.")
-        for name in ("grad_clip", "aux_weight", "l1_alphas"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}.")
-        for name in ("mixup", "cutmix"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}.")
+        _check_amount(self, "grad_clip", "aux_weight", "l1_alphas", "mixup", "cutmix", "checkpoint_every_seconds")
+
+    def _check_milestones(self) -> None:
+        late = [m for m in self.optimizer.milestones if m >= max(1, self.epochs)]
+        if self.epochs > 0 and late:
+            raise ValueError(
+                f"milestones={[int(m) for m in self.optimizer.milestones]} are epochs, and the training is over after "
+                f"epochs={self.epochs}: at {int(late[0])} the rate would not fall. Give earlier ones, or shares of the "
+                "epochs, such as [0.5, 0.75]."
+            )
+
+    def for_epochs(self, epochs: int) -> Self:
+        """The same training in so many epochs; milestones that were given in epochs stay at their share of them."""
+        ends = self.optimizer.milestones
+        if self.epochs > 0 and any(m >= 1 for m in ends):
+            shares = tuple(m / self.epochs for m in ends)
+            return replace(self, epochs=epochs, optimizer=replace(self.optimizer, milestones=shares))
+        return replace(self, epochs=epochs)
 
     def check_search(self) -> None:
         """Refuse what a search cannot have. ValueError."""
@@ -213,6 +226,13 @@ class TrainConf:
         ):
             if getattr(self, name) > 0:
                 raise ValueError(f"{name} is a setting of trainings after a search: {why}. Set {name} to 0.")
+
+
+def _check_amount(settings: OptimConf | TrainConf, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be at least 0 and finite, got {value}.")
 
 
 def _check_choice(value: str, what: str, known: tuple[str, ...]) -> None:

@@ -93,9 +93,9 @@ class Trainer(TrainingLoop):
     def _weight_step(self, x: Tensor, y: Tensor, sums: ScoreSums) -> None:
         """The gradient of the mean loss over the batch, also in parts: each counts by its samples."""
         x, shares = self._mixing(x)
-        chunks = self.conf.batch_chunks
-        parts = zip(x.chunk(chunks), y.chunk(chunks), strict=True)
-        shares_of_parts = iter(()) if shares is None else iter(shares.chunk(chunks))
+        chunks = min(self.conf.batch_chunks, max(1, len(y) // 2))  # a norm cannot learn from a part of one sample
+        parts = zip(x.tensor_split(chunks), y.tensor_split(chunks), strict=True)
+        shares_of_parts = iter(()) if shares is None else iter(shares.tensor_split(chunks))
         self.multi_optim.zero_grad()
         with self.weight_pass():
             for part_x, part_y in parts:

@@ -85,6 +85,16 @@ def test_small_networks_and_slow_passes_are_told_in_fitting_units(run: Path) -> 
     assert values["Latency"].note == "half of them between 998 ms and 1.2 s"
 
 
+@pytest.mark.parametrize("arch", ["DARTS_V2", "Genotype(normal=[], normal_concat=[], reduce=[], reduce_concat=[])"])
+def test_given_architecture_that_is_not_trained_yet_is_not_called_found(search_only: Path, arch: str) -> None:
+    (search_only / "config.yaml").write_text(f"arch: {arch!r}\nretrain: {{epochs: 5}}\n")
+    for name in ("alphas.jsonl", "metrics.jsonl"):
+        (search_only / name).unlink()
+    assert honest_sentences(read_run_folder(search_only)) == (
+        "The given architecture has not been retrained yet, so there is no test accuracy.",
+    )
+
+
 def test_retrained_network_without_test_images_is_not_called_unfinished(run: Path) -> None:
     untested = with_summary(run, test_accuracy=None, n_test=None)
     assert honest_sentences(untested) == (

@@ -125,6 +125,14 @@ def test_a_retraining_on_data_given_in_python_is_called_again(run: Path) -> None
     )
 
 
+def test_a_given_architecture_on_data_given_in_python_is_retrained_again(run: Path) -> None:
+    change_summary(run, retrain_seconds=None)
+    (run / "arch.json").unlink()
+    assert status_of(
+        run, f"arch: DARTS_V2\n{WHOLE.replace('digits', 'null').replace('samples: 1', 'samples: 0')}"
+    ).endswith("call gradnas.retrain again with it, as before, and resume=True.")
+
+
 def test_how_to_go_on_is_said_of_unfinished_runs_alone(run: Path) -> None:
     status_of(run)
     assert how_to_go_on(read_run_folder(run)) is None

@@ -205,6 +205,28 @@ def test_an_unfinished_grid_says_how_far_it_is(grid_run: Path) -> None:
     assert "The search has completed 3 of 3 combinations of its grid." in said
 
 
+def test_a_grid_that_is_cut_in_its_first_size_says_how_many_there_are(run: Path) -> None:
+    make_grid(run, [], front=[], best=None, total=8)
+    make_config(run)
+    for name in ("arch.json", "summary.json"):
+        (run / name).unlink()
+    said = " ".join(unfinished(read_run_folder(run)))
+    assert "The search has completed 0 of 8 combinations of its grid." in said
+    assert "Of 8 sizes of the network 0 were searched" in Text(write_report(run).read_text(encoding="utf-8")).words
+
+
+def test_accuracies_of_a_grid_are_not_those_of_a_supergraph(search_only: Path) -> None:
+    make_grid(search_only, [], front=[], best=None)
+    assert "supergraph" in honest_sentences(read_run_folder(search_only))[0]
+    grid = json.loads((search_only / "grid.json").read_text())
+    (search_only / "grid.json").write_text(json.dumps({**grid, "rows": [row(8, 1e6, 85.0)]}))
+    assert honest_sentences(read_run_folder(search_only)) == (
+        "The found architecture has not been retrained yet, so there is no test accuracy. Accuracies of the sizes are "
+        "those of brief trainings, on validation images by which one size was chosen; they do not tell how good the "
+        "found network will be.",
+    )
+
+
 def make_config(run: Path) -> None:
     grid = "grid:\n  max_cells: 8\n  max_nodes: 1\n  max_reductions: null\n  epochs: 5\n"
     (run / "config.yaml").write_text(f"data:\n  source: digits\nsearch:\n  epochs: 12\n{grid}")

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from gradnas.arch import PUBLISHED, Genotype
 from gradnas.report import write_report
 from gradnas.report.drawing.palette import COLORS
+from gradnas.spaces import DartsSpace
 
 FILES = (
     "config.yaml",
@@ -115,6 +117,50 @@ def test_without_a_search_to_show_there_is_no_script(run: Path) -> None:
     assert "script" not in page.tags
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'; script-src 'none'") in page.attributes
     assert "The page loads nothing and runs nothing." in page.words
+
+
+def make_given(run: Path, found: Genotype = PUBLISHED["DARTS_V2"]) -> None:
+    """Turn a sample run into the retraining of an architecture that was given."""
+    (run / "config.yaml").write_text("arch: DARTS_V2\ndata: {source: cifar10}\nretrain: {epochs: 48}\n")
+    (run / "alphas.jsonl").unlink()
+    shutil.rmtree(run / "baseline")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(line for line in lines if '"phase": "retrain"' in line))
+    summary = json.loads((run / "summary.json").read_text())
+    kept = {key: value for key, value in summary.items() if not key.startswith(("search_", "random_", "strategy"))}
+    (run / "summary.json").write_text(json.dumps(kept))
+    DartsSpace(channels=16, cells=8).from_genotype(found).save(run / "arch.json")
+
+
+def test_report_of_a_given_architecture_speaks_of_no_search(run: Path) -> None:
+    make_given(run)
+    page = page_of(run)
+    assert "search" not in page.ids
+    assert page.words.count("Retraining of DARTS_V2") >= 2
+    assert "Given architecture" in page.words
+    said = page.words.lower().replace("search:", "")
+    for words in ("search", "alphas.jsonl", "found"):
+        assert words not in said, words
+
+
+def test_report_of_a_given_architecture_before_its_retraining(run: Path) -> None:
+    make_given(run)
+    for name in ("full_arch.json", "metrics.jsonl", "summary.json"):
+        (run / name).unlink()
+    page = page_of(run)
+    assert "The network at the size of its space; it has not been grown for retraining." in page.words
+    assert "The given architecture has not been retrained yet" in page.words
+    (run / "arch.json").unlink()
+    assert "There is no readable arch.json." in page_of(run).words
+
+
+def test_given_cells_without_weights_are_no_failure_of_a_search(run: Path) -> None:
+    pairs = tuple(("skip_connect", source) for node in range(4) for source in (0, 1))
+    skips = Genotype(normal=pairs, normal_concat=(2, 3, 4, 5), reduce=pairs, reduce_concat=(2, 3, 4, 5))
+    make_given(run, skips)
+    assert "warning" not in page_of(run).ids
+    (run / "config.yaml").write_text("data: {source: cifar10}\nretrain: {epochs: 48}\n")
+    assert "known failure of searching by gradient" in page_of(run).words
 
 
 def test_phases_come_in_the_order_in_which_they_run(run: Path) -> None:

@@ -79,6 +79,8 @@ def _sureness(run: RunFolder) -> tuple[str, ...]:
             return (f"The {training}ing has not finished: there is no test accuracy yet.",)
         if run.found is None and not run.mixtures:
             return ("This run has no result yet.",)
+        if run.arch is not None:
+            return ("The given architecture has not been retrained yet, so there is no test accuracy.",)
         if run.found is None:
             told = "No architecture has been found yet, and there is no test accuracy."
             return (f"{told} {_of_search(run)} how good a network will be.",)
@@ -102,6 +104,11 @@ def _sureness(run: RunFolder) -> tuple[str, ...]:
 
 def _of_search(run: RunFolder) -> str:
     """What accuracies of a search are; what they do not tell follows."""
+    if run.grid is not None and run.grid.rows:
+        return (
+            "Accuracies of the sizes are those of brief trainings, on validation images by which one size was chosen; "
+            "they do not tell"
+        )
     if random_members(run.metrics):
         return "Accuracies during the search are those of short trainings on few images; they do not tell"
     return (

@@ -68,7 +68,7 @@ def how_to_go_on(run: RunFolder) -> str | None:
         return f"To go on: gradnas resume {_place(run)}{longer}"
     if run.model is not None:
         return "Its data set was given in Python: call gradnas.train again with it, out and resume=True."
-    if not _has_found(run):
+    if run.arch is None and not _has_found(run):
         return "Its data set was given in Python: call gradnas.search again with it, out and resume=True."
     return "Its data set was given in Python: call gradnas.retrain again with it, as before, and resume=True."
 

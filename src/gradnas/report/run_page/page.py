@@ -101,7 +101,7 @@ def render_report(run: RunFolder) -> str:
         given=run.arch is not None,
         phases=[
             {
-                "title": phase.title if run.model is None else f"Training of {run.model}",
+                "title": _training_of(run) or phase.title,
                 "words": phase.words,
                 "secondary": phase.secondary,
                 "charts": [drawn(chart) for chart in phase.charts],
@@ -175,7 +175,8 @@ def _shown(text: str) -> list[str]:
 
 def _network_words(run: RunFolder, same_cells: bool) -> str:
     if run.full is None:
-        return "The network as searched; it has not been grown for retraining."
+        searched = "as searched" if run.arch is None else "at the size of its space"
+        return f"The network {searched}; it has not been grown for retraining."
     if run.found is None or same_cells:
         return "The network that was retrained."
     return "The network that was retrained; its cells are not those of arch.json, which are drawn beside it."
@@ -183,12 +184,15 @@ def _network_words(run: RunFolder, same_cells: bool) -> str:
 
 def _title(run: RunFolder) -> str:
     dataset = words(run.summary.get("dataset")) or words(member(member(run.settings, "data"), "source"))
-    what = "Architecture search"
-    if run.model is not None:
-        what = f"Training of {run.model}"
-    if run.arch is not None:
-        what = f"Retraining of {run.arch}"
+    what = _training_of(run) or "Architecture search"
     return f"{what} on {dataset}" if dataset else f"{what} {run.name}"
+
+
+def _training_of(run: RunFolder) -> str | None:
+    """The one phase of a run whose network was given; None for a run that searches."""
+    if run.model is not None:
+        return f"Training of {run.model}"
+    return None if run.arch is None else f"Retraining of {run.arch}"
 
 
 def _facts(run: RunFolder) -> str:

@@ -32,7 +32,12 @@ def search_story(run: RunFolder) -> tuple[str, ...]:
 
 
 def warning(run: RunFolder) -> str | None:
-    """What the search said against itself in the end; else a warning when most of the found cells learns nothing."""
+    """What the search said against itself in the end; else a warning when most of the found cells learns nothing.
+
+    Of a given architecture nothing: no search has failed there.
+    """
+    if run.arch is not None:
+        return None
     if run.mixtures and run.mixtures[-1].diagnosis:
         return " ".join(run.mixtures[-1].diagnosis)
     share = run.mixtures[-1].parameter_free if run.mixtures else None
