@@ -12,9 +12,10 @@ Z_95 = 1.959964
 
 
 def side_by_side(run: Callable[..., Any], calls: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
-    """What each call gives, in order; so many at a time, each in a process of one thread."""
+    """What each call gives, in order; so many at a time, each in a process of its own with one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes that are started below
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=fresh, max_tasks_per_child=1) as pool:
         futures = [pool.submit(run, *call) for call in calls]
         for future in futures:
             yield future.result()

@@ -60,7 +60,7 @@ def test_a_running_search_is_followed_to_its_end(tmp_path: Path) -> None:
 
 KNOWN = {
     *("config.yaml", "environment.json", "metrics.jsonl", "alphas.jsonl", "arch.json", "summary.json"),
-    *("report.html", "checkpoints"),
+    *("report.html", "checkpoints", "arch.safetensors"),
 }
 
 

@@ -263,18 +263,12 @@ def test_a_summary_that_was_deleted_tells_the_architecture_again(tools: Any) -> 
 
 
 def test_of_a_given_architecture_no_search_is_missed(tools: Any, recwarn: pytest.WarningsRecorder) -> None:
-    space = ComponentConf(options={"reductions": 1})
-    conf = tools.conf(
-        arch="DARTS_V2",
-        space=space,
-        strategy=ComponentConf(),
-        search=SearchConf(),
-        retrain=tools.retrain_conf(epochs=1),
-    )
+    space, search = ComponentConf(options={"reductions": 1}), RunConf().search
+    conf = tools.conf(arch="DARTS_V2", space=space, search=search, retrain=tools.retrain_conf(epochs=1))
     folder = tools.folder("given", conf)
     whole = prepare(conf, tools.context(folder)).run()
     (folder / "summary.json").unlink()
-    again = prepare(conf, tools.context(folder, resume=True)).run()
+    again = prepare(conf, tools.context(folder, resume=True)).retrain_only()
     assert set(again) == set(whole)
     assert again["genotype"] == whole["genotype"]
     assert not [warning for warning in recwarn if "says nothing of the search" in str(warning.message)]

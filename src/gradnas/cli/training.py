@@ -54,10 +54,10 @@ TRAIN = Command(
     summary="Train a network that was designed by hand, and test it; nothing is searched.",
     details="MODEL is a name of `gradnas list models`, such as resnet20; one of torchvision, as torchvision.resnet18; "
     "or package.module:factory, which is imported and called. Its options are given as --model.options.width 8. Of a "
-    "preset or file what it says of searching is left out, and of its retraining what networks of cells need: channels, "
-    "cells, stems, inherit_weights, drop_path, aux_weight; so `gradnas train resnet20 --preset fast-cifar10` trains "
-    "ResNet-20 by the fast recipe. Without other settings it is trained for 200 epochs with "
-    "batches of 128 by SGD with learning rate 0.0333 falling to 0 by a cosine, without clipping or drop path.",
+    "preset or file what it says of searching is left out, and of its retraining what networks of cells need: "
+    "channels, cells, stems, inherit_weights, drop_path, aux_weight; so `gradnas train resnet20 --preset fast-cifar10` "
+    "trains ResNet-20 by the fast recipe. Without other settings it is trained for 200 epochs with batches of 128 by "
+    "SGD with learning rate 0.0333 falling to 0 by a cosine, without clipping or drop path.",
     add_options=_add_train,
     act=_train,
     aliases=TRAIN_ALIASES,
