@@ -2,6 +2,11 @@
 
 import copy
 import io
+import os
+import platform
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -380,3 +385,28 @@ def test_sub_images_of_odd_sizes_are_refused() -> None:
         sub_images(torch.ones(1, 2, 5, 4))
     with pytest.raises(ValueError, match="four sub-images of every image, got a batch of 6"):
         from_sub_images(torch.ones(6, 2, 4, 4))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="fills what malloc gives by MALLOC_PERTURB_ of glibc")
+def test_gradients_under_autocast_read_nothing_that_was_not_written() -> None:
+    """In a whole cell, as torch's own kernel gives garbage only there, and only where its memory was used before."""
+    code = """
+        import torch
+        from torch.nn import functional as F
+        from gradnas.arch import PUBLISHED
+        from gradnas.spaces import DartsSpace
+        from gradnas.supergraph import Model
+        desc = DartsSpace(reductions=0, cells=1).from_genotype(PUBLISHED["DARTS_V2"], channels=8)
+        torch.manual_seed(0)
+        model = Model(desc, affine=True).to(memory_format=torch.channels_last)
+        x = torch.randn(16, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, _ = model(x)
+        F.cross_entropy(logits.float(), torch.arange(16) % 10).backward()
+        print(max(float(p.grad.abs().max()) for p in model.parameters()))
+    """
+    environment = {**os.environ, "MALLOC_PERTURB_": "128"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 1e3

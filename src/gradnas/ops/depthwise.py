@@ -33,7 +33,9 @@ def depthwise_conv2d(
 
     The gradients are rearranged on a CPU in float32 and float64 for dilation 2 or kernels wider than 3, if stride and
     dilation are 1 or 2, the padding at most ``dilation * (k - 1)``, and even if the dilation is 2. The rest is left to
-    torch: as fast already (narrow dense kernels), on other devices, under autocast and within ``torch.func``.
+    torch: as fast already (narrow dense kernels), on other devices and within ``torch.func``. Under autocast on a CPU it
+    is computed in float32, and the output rounded: torch 2.15 reads memory that it has not written in the bfloat16
+    gradient of a dilated kernel, so that training goes wrong, most times in silence.
 
     Args:
         x: Input of shape ``(B, C, H, W)``, best in channels_last memory.
@@ -46,6 +48,10 @@ def depthwise_conv2d(
         Tensor of shape ``(B, C, H_out, W_out)``, sizes and memory format as of torch's convolution.
     """
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and x.dtype is not torch.float64:
+        with torch.autocast("cpu", enabled=False):
+            wide = depthwise_conv2d(x.float(), weight.float(), stride, padding, dilation)
+        return wide.to(torch.get_autocast_dtype("cpu"))
     if torch.is_grad_enabled() and _is_rearranged(x, weight, stride, padding, dilation):
         out: Tensor = _Depthwise.apply(x, weight, stride[0], padding, dilation[0])
         return out
