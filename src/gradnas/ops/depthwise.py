@@ -33,9 +33,9 @@ def depthwise_conv2d(
 
     The gradients are rearranged on a CPU in float32 and float64 for dilation 2 or kernels wider than 3, if stride and
     dilation are 1 or 2, the padding at most ``dilation * (k - 1)``, and even if the dilation is 2. The rest is left to
-    torch: as fast already (narrow dense kernels), on other devices and within ``torch.func``. Under autocast on a CPU it
-    is computed in float32, and the output rounded: torch 2.15 reads memory that it has not written in the bfloat16
-    gradient of a dilated kernel, so that training goes wrong, most times in silence.
+    torch: as fast already (narrow dense kernels), on other devices and within ``torch.func``. Under autocast on a CPU
+    the convolution is computed in float32 and its output rounded: torch 2.15 reads memory that it has not written in
+    the bfloat16 gradient of a dilated kernel, so that training goes wrong, most times in silence.
 
     Args:
         x: Input of shape ``(B, C, H, W)``, best in channels_last memory.
