@@ -1,6 +1,7 @@
 """Fixtures for tests of every room."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+
+# A module that a test writes anew within a second, in the same size, would come from the bytecode of the one before.
+sys.dont_write_bytecode = True
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -110,7 +110,7 @@ def test_retraining_with_another_seed_needs_a_folder_of_its_own(trained: Path, t
 
 def test_plan_knows_the_network_and_plans_no_search() -> None:
     (phase,) = plan(RunConf(arch="DARTS_V2", retrain=RetrainConf(epochs=2, channels=4, cells=5))).phases
-    assert (phase.phase, phase.network, phase.epochs) == ("retrain", "found network", 2)
+    assert (phase.phase, phase.network, phase.epochs) == ("retrain", "given network", 2)
 
 
 def test_name_of_nothing_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
