@@ -90,6 +90,31 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("kernel", "margin"), [((5, 5), 1), ((5, 5), 2), ((3, 5), 1), ((7, 7), 2), ((1, 5), 0), ((4, 5), 1)]
+)
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_kernels_in_a_frame_of_zeros_have_the_gradients_of_their_frame(
+    stride: int, dilation: int, kernel: tuple[int, int], margin: int
+) -> None:
+    depthwise = randn(6, 1, *kernel, seed=1)
+    for axis, size in zip((2, 3), kernel, strict=True):
+        outside = [i for i in range(size) if not margin <= i < size - margin]
+        depthwise.index_fill_(axis, torch.tensor(outside, dtype=torch.int64), 0.0)
+    padding = dilation * (kernel[0] // 2), dilation * (kernel[1] // 2)
+    inputs = randn(2, 3, 9, 8, seed=0), depthwise, randn(2, 4, 3, seed=2)
+    check(inputs, (stride, padding, dilation), 1e-12)
+
+
+def test_what_is_no_number_does_not_reach_beyond_a_kernel_in_its_frame() -> None:
+    """As with the small kernel itself, though zero times what is no number is none."""
+    x, depthwise = randn(1, 2, 7, 7, seed=0), torch.zeros(2, 1, 5, 5, dtype=torch.float64)
+    x[0, 1, 3, 3] = torch.nan
+    depthwise[:, :, 1:4, 1:4] = randn(2, 1, 3, 3, seed=1)
+    y = native_separable(x, depthwise, randn(1, 2, 2, seed=2), 1, (2, 2), 1)
+    assert y.isnan().sum() == 2 * 9
+
+
 @pytest.mark.parametrize("needed", list(product((True, False), repeat=3)))
 def test_only_what_is_needed_is_computed(needed: tuple[bool, bool, bool]) -> None:
     inputs = randn(2, 3, 6, 5, seed=0), randn(6, 1, 3, 3, seed=1), randn(2, 4, 3, seed=2)

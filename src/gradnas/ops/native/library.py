@@ -21,7 +21,6 @@ _SOURCES = tuple(Path(__file__).with_name(name) for name in ("separable.c", "nor
 _HEADER = Path(__file__).with_name("vectors.h")
 SWITCH = "GRADNAS_NATIVE"
 _REALS = {torch.float32: "float", torch.float64: "double"}
-# torch brings its own OpenMP under the name that -fopenmp asks for, and it is loaded first: one pool of threads.
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
 _SECONDS_TO_COMPILE = 120
 
@@ -82,14 +81,14 @@ def _compiled(real: str) -> Path:
     """The path of the library for one precision."""
     compiler = _compiler()
     sources = [path.read_bytes() for path in (_HEADER, *_SOURCES)]
-    made_of = (*sources, " ".join((*compiler, *_FLAGS, real)).encode(), _processor().encode())
+    made_of = (*sources, " ".join((*compiler, *_FLAGS, *_libraries(), real)).encode(), _processor().encode())
     path = _folder() / f"{real}-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:32]}.so"
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compiling-") as folder:
         made = Path(folder) / path.name
-        command = [*compiler, *_FLAGS, f"-DREAL={real}", *map(str, _SOURCES), "-lm", "-o", str(made)]
+        command = [*compiler, *_FLAGS, f"-DREAL={real}", *map(str, _SOURCES), *_libraries(), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_TO_COMPILE, check=False)
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()
@@ -103,6 +102,12 @@ def _compiler() -> list[str]:
     if shutil.which(named[0]) is None:
         raise OSError(f"there is no C compiler {named[0]!r}")
     return named
+
+
+def _libraries() -> list[str]:
+    """The OpenMP that torch has brought and loaded, before any other: there shall be one pool of threads."""
+    of_torch = sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*"))
+    return ["-lm", "-Wl,--as-needed", *map(str, of_torch[:1])]
 
 
 def _folder() -> Path:

@@ -195,10 +195,29 @@ static void packed_kernels(const REAL *depthwise, const Shape *s, Columns some, 
         for (Int k = 0; k < K; k++) out[k * some.channels + c] = depthwise[(some.first * s->channels + c) * K + k];
 }
 
-static Taps forward_taps(const Shape *s, Int channels) {
+/* How many rings of zeros all of these kernels have: small ones come in the frame of larger ones. */
+static Int rings(const REAL *kernels, const Shape *s, Int channels) {
+    Int H = s->kernel_h, W = s->kernel_w;
+    for (Int ring = 0;; ring++) {
+        if (2 * ring + 2 >= H || 2 * ring + 2 >= W) return ring;
+        for (Int y = ring; y < H - ring; y++)
+            for (Int x = ring; x < W - ring; x++) {
+                if (y != ring && y != H - 1 - ring && x != ring && x != W - 1 - ring) continue;
+                for (Int c = 0; c < channels; c++)
+                    if (kernels[(y * W + x) * channels + c] != 0) return ring;
+            }
+    }
+}
+
+/* One row of the convolution of a padded image. */
+static void forward_row(
+    const Shape *s, Int r, const REAL *image, const REAL *kernels, Int frame, Int channels, REAL *out
+) {
     Int row = (s->width + 2 * s->pad_w) * channels;
-    return (Taps){s->kernel_h, s->kernel_w, s->dilation * row, s->dilation * channels, s->kernel_w * channels, channels,
-                  s->stride * channels};
+    Taps taps = {s->kernel_h - 2 * frame, s->kernel_w - 2 * frame, s->dilation * row, s->dilation * channels,
+                 s->kernel_w * channels, channels, s->stride * channels};
+    depthwise_row(image + r * s->stride * row + frame * (taps.image_row + taps.image_col),
+                  kernels + frame * (taps.kernel_row + taps.kernel_col), &taps, out, channels, s->out_w, channels);
 }
 
 /* ---- What is called from outside. 0, or 1 without memory. */
@@ -226,13 +245,12 @@ int separable(const Shape *s, const REAL *x, const REAL *depthwise, const REAL *
                 }
                 for (Int m = 0; m < M;) {
                     Columns some = columns_from(s, m);
-                    Taps taps = forward_taps(s, some.channels);
-                    Int row = (s->width + 2 * s->pad_w) * some.channels;
                     packed_kernels(depthwise, s, some, kernels);
+                    Int frame = rings(kernels, s, some.channels);
                     if (m == 0 || some.number > 1 || source(s, m) != source(s, m - 1))
                         padded_image(x + b * s->height * s->width * s->channels_in, s, some, image);
                     for (Int r = 0; r < s->out_h; r++) {
-                        depthwise_row(image + r * s->stride * row, kernels, &taps, between, some.channels, s->out_w, some.channels);
+                        forward_row(s, r, image, kernels, frame, some.channels, between);
                         for (Int j = 0; j < some.number; j++)
                             product(between + j * C, some.channels, matrices + (m + j) * C * outputs, outputs, C,
                                     out + ((b * s->out_h + r) * s->out_w * M + m + j) * O, M * O, s->out_w, O);
@@ -250,16 +268,17 @@ int separable(const Shape *s, const REAL *x, const REAL *depthwise, const REAL *
 /* Gradient of one row h of the image from the gradient behind the depthwise kernel, which has margins of zeros. At stride
    2 columns of the image alternate: each parity meets taps of its own. */
 static void input_gradient_row(
-    const Shape *s, Int h, const REAL *gradient, Int width, Int top, Int left, const REAL *kernel, Int channels, REAL *out
+    const Shape *s, Int h, const REAL *gradient, Int width, Int top, Int left, const REAL *kernel, Int frame, Int channels,
+    REAL *out
 ) {
     Int S = s->stride, D = s->dilation, skip = S == 2 && D % 2 ? 2 : 1; /* from one tap that meets the row to the next */
     for (Int e = 0; e < S && e < s->width; e++) {
-        Int n = (s->width - e + S - 1) / S, y = h + s->pad_h, x = e + s->pad_w, ky = 0, kx = 0;
-        if (skip == 2) ky = y % 2, kx = x % 2;
-        Taps taps = {(s->kernel_h - ky + skip - 1) / skip, (s->kernel_w - kx + skip - 1) / skip, 0, 0, 0, 0, channels};
-        if ((y - ky * D) % S || (x - kx * D) % S || ky >= s->kernel_h || kx >= s->kernel_w) taps.rows = 0;
-        taps.image_row = -(skip * D / S) * width * channels, taps.image_col = -(skip * D / S) * channels;
-        taps.kernel_row = skip * s->kernel_w * channels, taps.kernel_col = skip * channels;
+        Int n = (s->width - e + S - 1) / S, y = h + s->pad_h, x = e + s->pad_w, ky = frame, kx = frame;
+        if (skip == 2) ky += (y ^ ky) & 1, kx += (x ^ kx) & 1;
+        Taps taps = {(s->kernel_h - frame - ky + skip - 1) / skip, (s->kernel_w - frame - kx + skip - 1) / skip,
+                     -(skip * D / S) * width * channels, -(skip * D / S) * channels, skip * s->kernel_w * channels,
+                     skip * channels, channels};
+        if ((y - ky * D) % S || (x - kx * D) % S || taps.rows <= 0 || taps.cols <= 0) taps.rows = 0;
         Int from = taps.rows ? (((y - ky * D) / S + top) * width + (x - kx * D) / S + left) * channels : 0;
         depthwise_row(gradient + from, kernel + (ky * s->kernel_w + kx) * channels, &taps, out + e * channels,
                       S * channels, n, channels);
@@ -302,18 +321,17 @@ int separable_gradients(
                 for (Int m = 0, before = 0; m < M;) {
                     Columns some = columns_from(s, m);
                     Int channels = some.channels, row = (s->width + 2 * s->pad_w) * channels;
-                    Taps taps = forward_taps(s, channels);
                     REAL *inside = of_between + (top * width + left) * channels;
                     const REAL *g = gradient + (b * pixels * M + m) * O;
                     packed_kernels(depthwise, s, some, kernels);
+                    Int frame = rings(kernels, s, channels);
                     if (channels != before) memset(of_between, 0, sizeof(REAL) * size * channels);
                     before = channels;
                     if ((of_depthwise || of_pointwise) && (m == 0 || some.number > 1 || source(s, m) != source(s, m - 1)))
                         padded_image(x_b, s, some, image);
                     if (of_pointwise) {
                         for (Int r = 0; r < s->out_h; r++)
-                            depthwise_row(image + r * S * row, kernels, &taps, between + r * s->out_w * channels, channels,
-                                          s->out_w, channels);
+                            forward_row(s, r, image, kernels, frame, channels, between + r * s->out_w * channels);
                         for (Int j = 0; j < some.number; j++)
                             outer_products(g + j * O, M * O, between + j * C, channels, pixels,
                                            of_pointwise + (b * M + m + j) * O * C, O, C);
@@ -334,7 +352,7 @@ int separable_gradients(
                             for (Int k = 0; k < K; k++) to[c * K + k] = of_kernels[k * channels + c];
                     }
                     for (Int h = 0; of_x && h < s->height; h++) {
-                        input_gradient_row(s, h, of_between, width, top, left, kernels, channels, of_row);
+                        input_gradient_row(s, h, of_between, width, top, left, kernels, frame, channels, of_row);
                         for (Int i = 0; i < s->width; i++)
                             for (Int j = 0; j < some.number; j++) {
                                 REAL *to = of_x_b + (h * s->width + i) * s->channels_in + source(s, m + j);

@@ -31,7 +31,7 @@ from gradnas.supergraph.fused.program import Program
 from gradnas.supergraph.mixed_op import MixedOp
 from gradnas.supergraph.partial import passed_by, shuffled, split
 
-WIDE_BYTES = 2**22  # of a wide tensor on a CPU: wider ones leave the cache, narrower ones cost more calls
+WIDE_BYTES = 2**23  # of a wide tensor on a CPU: wider ones leave the cache, narrower ones cost more calls
 MAX_PROGRAMS = 32  # a method that samples candidates makes ever new ones
 
 
