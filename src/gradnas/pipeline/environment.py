@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from gradnas.ops.native import library
+
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "KMP_AFFINITY", "GOMP_CPU_AFFINITY")
 _OF_THE_MOMENT = ("time", "command")  # of each start, and never the same
@@ -25,6 +27,7 @@ _MATTERS = {
     "gpu": "GPU",
     "cuda": "CUDA",
     "threads": "number of threads",
+    "native": "use of compiled operations",
     "deterministic": "setting deterministic",
 }
 """What moves the last bits of a result, by its place among the facts, and what it is called."""
@@ -52,6 +55,7 @@ def environment(*, deterministic: bool = False) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
         "thread_settings": {name: os.environ[name] for name in _THREAD_SETTINGS if name in os.environ},
+        "native": str(library()),
         "deterministic": deterministic,
         "git": _git(),
         "command": shlex.join([*_program(Path(sys.argv[0])), *sys.argv[1:]]),

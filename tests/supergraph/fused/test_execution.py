@@ -15,11 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gradnas.arch import DARTS_PRIMITIVES, ModelDesc, OpDesc
 from gradnas.ops import Op
+from gradnas.ops.native import is_usable
 from gradnas.pipeline import XnasModelDescBuilder
 from gradnas.spaces import DartsSpace
 from gradnas.strategies.xnas_op import XnasOp
 from gradnas.supergraph import MixedOp, Model, fixed, untouched_statistics
-from gradnas.supergraph.fused import execution
+from gradnas.supergraph.fused import execution, kernels
 
 OTHERS = ("sep_conv_7x7", "conv_7x1_1x7", "conv_3x1_1x3", "convbnrelu_3x3", "convbnrelu_1x1")
 DARTS = DartsSpace(channels=4, cells=5, nodes=3, reductions=2, image_size=12).build()
@@ -54,11 +55,21 @@ def keep_some(pair: tuple[Model, Model], seed: int) -> None:
             op.compute_only(wanted)
 
 
-@settings(deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("compiled", [True, False])
+@settings(deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(desc=descriptions(), affine=st.booleans(), seed=st.integers(0, 1000))
 def test_fused_equals_plain(
-    desc: ModelDesc, affine: bool, seed: int, both: Any, batch: Any, assert_same_step: Any, assert_close: Any
+    desc: ModelDesc,
+    affine: bool,
+    seed: int,
+    compiled: bool,
+    both: Any,
+    batch: Any,
+    assert_same_step: Any,
+    assert_close: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(kernels, "is_usable", lambda: compiled and is_usable())
     pair = both(desc, affine=affine, seed=seed)
     x, y = batch(desc, seed=seed)
     assert_same_step(pair, x, y)
@@ -275,7 +286,8 @@ def test_pools_are_computed_once_per_state_and_stride(both: Any, batch: Any, cal
 
 
 @pytest.mark.parametrize("kept", ["skip_connect", "max_pool_3x3", "sep_conv_3x3"])
-def test_candidates_left_out_cost_nothing(kept: str, both: Any, batch: Any) -> None:
+def test_candidates_left_out_cost_nothing(kept: str, both: Any, batch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "is_usable", lambda: False)  # torch does not count what is compiled
     pair = both(DARTS)
     x, _ = batch(DARTS)
     costs = []

@@ -19,19 +19,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gradnas.ops import Op
 from gradnas.ops.depthwise import from_sub_images
+from gradnas.ops.native import Normalizing
 from gradnas.supergraph.dag_edge import DagEdge
-from gradnas.supergraph.fused.kernels import mixtures, split_columns, sum_columns
-from gradnas.supergraph.fused.layers import Function, Layer, Norm, Value
+from gradnas.supergraph.fused.kernels import Statistics, mixtures, normalize, split_columns, sum_columns
+from gradnas.supergraph.fused.layers import Function, Layer, Norm, Relu, Value
 from gradnas.supergraph.fused.plan import Fan, Group, Modules, compile_cell, parts_seen
 from gradnas.supergraph.fused.program import Program
 from gradnas.supergraph.mixed_op import MixedOp
 from gradnas.supergraph.partial import passed_by, shuffled, split
 
-WIDE_BYTES = 2**22  # of a wide tensor on a CPU: wider ones leave the cache, narrower ones cost more calls
+WIDE_BYTES = 2**23  # of a wide tensor on a CPU: wider ones leave the cache, narrower ones cost more calls
 MAX_PROGRAMS = 32  # a method that samples candidates makes ever new ones
 
 
@@ -147,9 +147,6 @@ class _Node:
         return self.whole.total
 
 
-Statistics = tuple[Tensor, Tensor]
-"""Mean and unbiased variance of the channels of a batch."""
-
 Known = dict[tuple[Layer, ...], tuple[Value, Statistics | None]]
 """What layers without weights made of a state, and the statistics of the last one if it is a norm."""
 
@@ -217,13 +214,12 @@ class _Pass:
                 yield node, False, mixture
         wide: dict[tuple[tuple[int, ...], bool, torch.Size], _Sum] = {}
         for group in fan.wide:
-            value = self._wide(group, self._prefix(group, known), next(rest))
-            wide.setdefault((group.nodes, value.parts, value.tensor.shape), _Sum()).add(value.tensor, own=True)
+            nodes = _period(group.nodes)
+            value = self._wide(group, len(nodes), self._prefix(group, known), next(rest))
+            wide.setdefault((nodes, value.parts, value.tensor.shape), _Sum()).add(value.tensor, own=True)
         for (nodes, in_parts, _), total in wide.items():
             assert total.total is not None
-            once = _period(nodes)
-            summed = sum_columns(total.total, len(nodes) // len(once))
-            for node, part in zip(once, split_columns(summed, len(once)), strict=True):
+            for node, part in zip(nodes, split_columns(total.total, len(nodes)), strict=True):
                 yield node, in_parts, part
         for column, op in fan.single:
             yield column.node, False, _times(op(x), next(rest), 1)
@@ -237,7 +233,7 @@ class _Pass:
             path = group.prefix[: i + 1]
             if path not in known:
                 if isinstance(layer, Norm):
-                    known[path] = self._normalized(layer, value, (), modules, None)
+                    known[path] = self._normalized(layer, value, (), modules, None, Normalizing(layer.eps))
                 else:
                     assert isinstance(layer, Function)
                     known[path] = layer.run(value, (), len(group.columns)), None
@@ -247,52 +243,58 @@ class _Pass:
                 self._moved.append((layer, modules, statistics))
         return known[group.prefix][0]
 
-    def _wide(self, group: Group, value: Value, mixing: Tensor) -> Value:
-        """What the layers with weights make of it, times the mixing weights."""
-        last = len(group.modules) - 1
-        mixed = False
-        for i, (layer, modules) in enumerate(group.steps()):
-            if i < len(group.prefix):
-                continue
+    def _wide(self, group: Group, places: int, value: Value, mixing: Tensor) -> Value:
+        """What the layers with weights make of it, times the mixing weights, columns of the same place added up."""
+        columns, mixed, opened = len(group.columns), False, False
+        steps = list(enumerate(group.steps()))
+        for i, (layer, modules) in steps[len(group.prefix) :]:
             weights = self._weights.get((group.number, i), [])
             if isinstance(layer, Norm):
-                mixed = i == last and mixing.dim() == 1
-                value = value.spread(len(modules))
-                value, statistics = self._normalized(layer, value, weights, modules, mixing if mixed else None)
+                is_last = i + 1 == len(steps)
+                mixed = is_last and mixing.dim() == 1
+                how = Normalizing(
+                    layer.eps,
+                    relu=not is_last and isinstance(steps[i + 1][1][0], Relu),
+                    columns=columns,
+                    places=places if mixed else columns,
+                )
+                value = value.spread(columns)
+                value, statistics = self._normalized(layer, value, weights, modules, mixing if mixed else None, how)
                 if statistics is not None:
                     self._moved.append((layer, modules, statistics))
-            else:
+                opened = how.relu
+            elif not (opened and isinstance(layer, Relu)):
                 assert isinstance(layer, Function)
-                value = layer.run(value, weights, len(modules))
+                value, opened = layer.run(value, weights, columns), False
         if mixed:
             return value
-        value = value.spread(len(group.columns))
-        return Value(_times(value.tensor, mixing, len(group.columns)), value.columns, value.parts)
+        tensor = _times(value.spread(columns).tensor, mixing, columns)
+        return value._replace(tensor=sum_columns(tensor, columns // places), columns=places)
 
     def _normalized(
-        self, layer: Norm, value: Value, weights: Sequence[Tensor], modules: Modules, mixing: Tensor | None
+        self,
+        layer: Norm,
+        value: Value,
+        weights: Sequence[Tensor],
+        modules: Modules,
+        mixing: Tensor | None,
+        how: Normalizing,
     ) -> tuple[Value, Statistics | None]:
         """Batch norm of all columns at once, with the mixing weights in its own weights."""
-        x = value.tensor
         scale, shift = weights if weights else (None, None)
         if mixing is not None:
             per_channel = _per_channel(mixing, layer.channels)
             scale = per_channel if scale is None else scale * per_channel
             shift = None if shift is None else shift * per_channel
-        moved: Statistics | None = None
-        mean = variance = None
+        known: Statistics | None = None
         if layer.tracks and not self._training:
             norms = [norm for (norm,) in modules]
             mean = torch.cat([norm.running_mean for norm in norms])  # type: ignore[misc]  # torch's modules say "or None"
             variance = torch.cat([norm.running_var for norm in norms])  # type: ignore[misc]  # as above
-        elif layer.tracks and self._moving:
-            like = modules[0][0].running_mean
-            assert isinstance(like, Tensor)
-            mean, variance = moved = like.new_zeros(x.shape[1]), like.new_zeros(x.shape[1])
-        batch = self._training or not layer.tracks
-        # Momentum 1 leaves the batch's own statistics in the two tensors.
-        out = F.batch_norm(x, mean, variance, scale, shift, batch, 1.0 if moved else 0.0, layer.eps)
-        return Value(out, value.columns, value.parts), moved
+            known = mean, variance
+        out, batch = normalize(value.tensor, scale, shift, how, known)
+        moved = batch if layer.tracks and self._moving else None
+        return value._replace(tensor=out, columns=value.columns and how.places), moved
 
     @torch.no_grad()
     def _move_statistics(self) -> None:

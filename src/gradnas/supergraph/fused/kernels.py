@@ -12,11 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradnas.ops.depthwise import depthwise_conv2d, depthwise_input_gradient, depthwise_weight_gradient
+from gradnas.ops.depthwise import depthwise_conv2d
+from gradnas.ops.native import (
+    Normalizing,
+    is_usable,
+    native_normalize,
+    native_normalize_gradients,
+    native_separable,
+    native_separable_gradients,
+)
 
 Pair = tuple[int, int]
 
-PART_BYTES = 2**22  # of one wide tensor; a few of these fit into the last cache
+Statistics = tuple[Tensor, Tensor]
+"""Mean and unbiased variance of the channels of a batch."""
 
 
 def separable_conv2d(
@@ -24,8 +33,8 @@ def separable_conv2d(
 ) -> Tensor:
     """M depthwise convolutions, each followed by its pointwise one.
 
-    On a CPU, if kernels are centred, a part of the batch goes through both while it is in the cache, and in the
-    backward pass through the gradients of both; what lies between them is computed again rather than kept.
+    On a CPU in compiled code (:mod:`gradnas.ops.native`), where there is a compiler: what lies between the two stays in
+    the cache, and is computed again for the gradients rather than kept.
 
     Args:
         x: Input of shape (B, C, H, W) for all columns, or (B, M·C, H, W).
@@ -39,8 +48,7 @@ def separable_conv2d(
         Tensor of shape (B, M·O, H', W'), channels_last.
     """
     x = x.to(pointwise_MOC.dtype)  # autocast decides the precision of weights; what a norm gave may have another
-    centred = all(k % 2 == 1 and p == dilation * (k // 2) for k, p in zip(depthwise.shape[2:], padding, strict=True))
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and centred:
+    if _is_native(x):
         out: Tensor = _Separable.apply(x, depthwise, pointwise_MOC, stride, padding, dilation)
         return out
     return _separable(x, depthwise, pointwise_MOC, stride, padding, dilation)
@@ -60,6 +68,34 @@ def grouped_pointwise(x: Tensor, weight_MOC: Tensor) -> Tensor:
     """
     out: Tensor = _GroupedPointwise.apply(x.to(weight_MOC.dtype), weight_MOC)
     return out
+
+
+def normalize(
+    x: Tensor, scale: Tensor | None, shift: Tensor | None, how: Normalizing, known: Statistics | None = None
+) -> tuple[Tensor, Statistics | None]:
+    """Batch norm of M columns, with a ReLU or sums of columns behind it.
+
+    On a CPU in compiled code, where there is a compiler: what comes behind costs no pass over memory.
+
+    Args:
+        x: Input of shape (B, M·C, H, W).
+        scale: (M·C,), or None for 1.
+        shift: (M·C,), or None for 0.
+        how: The rest.
+        known: Statistics to normalize by; None takes those of the batch.
+
+    Returns:
+        Tensor of shape (B, J·C, H, W), and the statistics of the batch, without gradients; None where they are known.
+    """
+    if known is not None:
+        return _behind_norm(F.batch_norm(x, *known, scale, shift, False, 0.0, how.eps), how), None
+    if _is_native(x) and x.shape[0] * x.shape[2] * x.shape[3] > 1:  # of one number torch says what is wrong
+        out, moving = _Normalize.apply(x.contiguous(memory_format=torch.channels_last), scale, shift, how)
+        return out, (moving[0], moving[1])
+    statistics = torch.zeros((2, x.shape[1]), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    # Momentum 1 leaves the statistics of the batch in the two tensors.
+    out = F.batch_norm(x, statistics[0], statistics[1], scale, shift, True, 1.0, how.eps)
+    return _behind_norm(out, how), (statistics[0], statistics[1])
 
 
 def repeat_columns(x: Tensor, columns: int) -> Tensor:
@@ -150,54 +186,63 @@ def _separable(
     return grouped_pointwise(depthwise_conv2d(wide, depthwise, stride, padding, dilation), pointwise_MOC)
 
 
-class _Separable(torch.autograd.Function):
+def _is_native(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and is_usable()
+
+
+def _behind_norm(x: Tensor, how: Normalizing) -> Tensor:
+    return F.relu(x, inplace=True) if how.relu else sum_columns(x, how.columns // how.places)
+
+
+def _normalize(x: Tensor, *scale_and_shift: Tensor, which: tuple[bool, bool], how: Normalizing) -> Tensor:
+    """The definition, for those of scale and shift that there are."""
+    rest = iter(scale_and_shift)
+    scale, shift = (next(rest) if there else None for there in which)
+    return _behind_norm(F.batch_norm(x, None, None, scale, shift, True, 0.0, how.eps), how)
+
+
+class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, depthwise: Tensor, pointwise_MOC: Tensor, stride: int, padding: Pair, dilation: int
-    ) -> Tensor:
+        ctx: Any, x: Tensor, scale: Tensor | None, shift: Tensor | None, how: Normalizing
+    ) -> tuple[Tensor, Tensor]:
+        out, ctx.statistics, moving = native_normalize(x, scale, shift, how)
+        ctx.save_for_backward(x, scale, shift)
+        ctx.how = how
+        ctx.mark_non_differentiable(moving)
+        return out, moving
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, shift = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():
+            there = scale is not None, shift is not None
+            inputs = [t for t in (x, scale, shift) if t is not None]
+            wanted = [need for need, t in zip(needed, (x, scale, shift), strict=True) if t is not None]
+            found = iter(_differentiable(partial(_normalize, which=there, how=ctx.how), inputs, wanted, gradient))
+            return *(None if t is None else next(found) for t in (x, scale, shift)), None
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        gradients = native_normalize_gradients(x, scale, shift, ctx.statistics, gradient, ctx.how, of_input=needed[0])
+        return *(own if need else None for own, need in zip(gradients, needed, strict=True)), None
+
+
+class _Separable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, depthwise: Tensor, pointwise_MOC: Tensor, *settings: Any) -> Tensor:
         ctx.save_for_backward(x, depthwise, pointwise_MOC)
-        ctx.settings = stride, padding, dilation
-        copies = len(depthwise) // x.shape[1]
-        out: Tensor | None = None
-        for part in _parts(x, len(depthwise)):
-            wide = _repeated(x[part], copies)
-            between = F.conv2d(wide, depthwise, None, stride, padding, dilation, len(depthwise))
-            if out is None:
-                size = (len(x), pointwise_MOC.shape[0] * pointwise_MOC.shape[1], *between.shape[2:])
-                out = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
-            _multiply_(out[part], between, pointwise_MOC)
-        assert out is not None
-        return out
+        ctx.settings = settings
+        return native_separable(x, depthwise, pointwise_MOC, *settings)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, depthwise, pointwise_MOC = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:3]
+        x, depthwise, pointwise_MOC = inputs = ctx.saved_tensors
+        needed, (stride, padding, dilation) = ctx.needs_input_grad[:3], ctx.settings
         if torch.is_grad_enabled():
-            definition = partial(_separable, stride=ctx.settings[0], padding=ctx.settings[1], dilation=ctx.settings[2])
-            return *_differentiable(definition, ctx.saved_tensors, needed, gradient), None, None, None
-        stride, padding, dilation = ctx.settings
-        columns, copies = len(pointwise_MOC), len(depthwise) // x.shape[1]
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        of_x = torch.empty_like(x, memory_format=torch.channels_last) if needed[0] else None
-        of_depthwise = torch.zeros_like(depthwise) if needed[1] else None
-        of_pointwise = torch.zeros_like(pointwise_MOC) if needed[2] else None
-        for part in _parts(x, len(depthwise)):
-            of_out = gradient[part]
-            wide = _repeated(x[part], copies) if needed[1] or needed[2] else x[part]
-            if of_pointwise is not None:
-                between = F.conv2d(wide, depthwise, None, stride, padding, dilation, len(depthwise))
-                of_pointwise += _products(of_out, between, columns)
-                del between
-            of_between = _like(of_out, len(depthwise))
-            _multiply_(of_between, of_out, pointwise_MOC.transpose(1, 2))
-            if of_depthwise is not None:
-                of_depthwise += depthwise_weight_gradient(wide, depthwise.shape, of_between, stride, padding, dilation)
-            if of_x is not None:
-                shape = torch.Size((len(of_out), len(depthwise), *x.shape[2:]))
-                of_wide = depthwise_input_gradient(shape, depthwise, of_between, stride, padding, dilation)
-                _add_columns_(of_x[part], of_wide, copies)
-        return of_x, of_depthwise, of_pointwise, None, None, None
+            definition = partial(_separable, stride=stride, padding=padding, dilation=dilation)
+            return *_differentiable(definition, inputs, needed, gradient), None, None, None
+        gradients = native_separable_gradients(x, depthwise, pointwise_MOC, gradient, stride, padding, dilation, needed)
+        return *gradients, None, None, None
 
 
 def _differentiable(
@@ -209,12 +254,6 @@ def _differentiable(
     wanted = [x for x, need in zip(aliases, needed, strict=True) if need]
     found = iter(torch.autograd.grad(definition(*aliases), wanted, gradient, create_graph=True))
     return tuple(next(found) if need else None for need in needed)
-
-
-def _parts(x: Tensor, channels: int) -> list[slice]:
-    """Parts of the batch whose wide tensors fit into the cache."""
-    size = max(1, PART_BYTES // (channels * x.shape[2] * x.shape[3] * x.element_size()))
-    return [slice(i, i + size) for i in range(0, max(1, len(x)), size)]
 
 
 def _repeated(x: Tensor, copies: int) -> Tensor:

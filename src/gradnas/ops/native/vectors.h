@@ -1,0 +1,53 @@
+/* Vectors of REAL (float or double) as wide as the processor has them, and buffers for them. */
+
+#ifndef GRADNAS_VECTORS_H
+#define GRADNAS_VECTORS_H
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef long long Int;
+
+#define INLINE static inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+#define BYTES 64
+#define PIXELS 8 /* that one pass over a kernel or a matrix serves: as many vectors as the registers hold */
+#elif defined(__AVX__)
+#define BYTES 32
+#define PIXELS 4
+#else
+#define BYTES 16
+#define PIXELS 8
+#endif
+
+typedef REAL Vector __attribute__((vector_size(BYTES), may_alias));
+typedef REAL Anywhere __attribute__((vector_size(BYTES), may_alias, aligned(sizeof(REAL)))); /* not only at multiples */
+enum { LANES = BYTES / sizeof(REAL) };
+
+INLINE Int whole_vectors(Int n) { return (n + LANES - 1) / LANES * LANES; }
+INLINE Vector load(const REAL *p) { return *(const Vector *)p; }
+INLINE void store(REAL *p, Vector v) { *(Vector *)p = v; }
+
+/* The first n numbers, to any place; whole vectors without a call. */
+INLINE void store_some(REAL *p, Vector v, Int n) {
+    if (n >= LANES)
+        *(Anywhere *)p = v;
+    else
+        for (Int i = 0; i < n; i++) p[i] = v[i];
+}
+
+INLINE void copy(REAL *to, const REAL *from, Int n) {
+    Int i = 0;
+    for (; i + LANES <= n; i += LANES) *(Anywhere *)(to + i) = *(const Anywhere *)(from + i);
+    for (; i < n; i++) to[i] = from[i];
+}
+
+INLINE Vector everywhere(REAL x) { return (Vector){0} + x; }
+
+static inline REAL *buffer(Int n) {
+    size_t bytes = ((size_t)n * sizeof(REAL) + 63) / 64 * 64;
+    return aligned_alloc(64, bytes ? bytes : 64);
+}
+
+#endif
