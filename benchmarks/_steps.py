@@ -74,8 +74,9 @@ class OneStep:
 class YardstickStep:
     """The same for the yardstick: its step has no optimizers, which is in its favour."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, *, unrolled: bool) -> None:
         torch.manual_seed(0)
+        self.unrolled = unrolled
         self.model = Yardstick(args.channels, args.cells, args.nodes).to(args.device)
         self.batches = [(x.contiguous(), y) for x, y in (random_batch(args) for _ in range(2))]
         self.device: str = args.device
@@ -83,7 +84,7 @@ class YardstickStep:
     def run(self) -> float:
         """One step; returns wall-clock seconds."""
         start = time.perf_counter()
-        self.model.step(*self.batches)
+        (self.model.unrolled_step if self.unrolled else self.model.step)(*self.batches)
         synchronize(self.device)
         return time.perf_counter() - start
 
@@ -104,7 +105,7 @@ STRATEGIES = {
 def create(execution: str, strategy: str, args: argparse.Namespace) -> OneStep | YardstickStep:
     """The step of an execution: yardstick, plain, fused or fused-bfloat16."""
     if execution == "yardstick":
-        return YardstickStep(args)
+        return YardstickStep(args, unrolled=strategy == "darts-2")
     made: MetaOptimizer = STRATEGIES[strategy]()
     precision = "bfloat16" if execution.endswith("bfloat16") else "float32"
     return OneStep(made, args, fused=execution.startswith("fused"), precision=precision)

@@ -1,8 +1,11 @@
 """What fused is compared with: the DARTS supergraph as most libraries run it, in plain torch without gradnas.
 
-Edge by edge, candidate by candidate, ``none`` included, contiguous memory, every gradient in both passes of a step
-although half of them are thrown away. The network is the one of ``DartsSpace``: same cells, candidates and sizes.
+Edge by edge, candidate by candidate, ``none`` included, contiguous memory. A first-order step takes every gradient in
+both passes although half of them are thrown away; a second-order step is that of the released code of DARTS, with a
+copy of the network. The network is the one of ``DartsSpace``: same cells, candidates and sizes.
 """
+
+import copy
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +87,7 @@ class YardstickCell(nn.Module):
 
 
 class Yardstick(nn.Module):
-    """Supergraph of regular and reduction cells; :meth:`step` is a first-order search step without its optimizers."""
+    """Supergraph of regular and reduction cells; its steps are search steps without their optimizers."""
 
     def __init__(self, channels: int = 16, cells: int = 8, nodes: int = 4, classes: int = 10) -> None:
         super().__init__()
@@ -115,3 +118,29 @@ class Yardstick(nn.Module):
             for p in self.parameters():
                 p.grad = None
             F.cross_entropy(self(x), y).backward()
+
+    def unrolled_step(self, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], rate: float = 0.025) -> None:
+        """The passes of a second-order step: DARTS, eq. 7 and 8."""
+        weights = [p for name, p in self.named_parameters() if not name.startswith("alphas")]
+        alphas = list(self.alphas)
+        x, y = train
+        gradients = torch.autograd.grad(F.cross_entropy(self(x), y), weights)
+        unrolled = copy.deepcopy(self)
+        with torch.no_grad():
+            of_copy = [p for name, p in unrolled.named_parameters() if not name.startswith("alphas")]
+            for p, g in zip(of_copy, gradients, strict=True):
+                p -= rate * g
+        F.cross_entropy(unrolled(val[0]), val[1]).backward()
+        direction = [p.grad for p in of_copy]
+        radius = 0.01 / torch.cat([v.flatten() for v in direction]).norm()
+        for factor in (1, -2):
+            with torch.no_grad():
+                for p, v in zip(weights, direction, strict=True):
+                    p += factor * radius * v
+            torch.autograd.grad(F.cross_entropy(self(x), y), alphas)
+        with torch.no_grad():
+            for p, v in zip(weights, direction, strict=True):
+                p += radius * v
+        for p in self.parameters():
+            p.grad = None
+        F.cross_entropy(self(x), y).backward()

@@ -4,9 +4,9 @@
 
 A step is an architecture step and a weight step with their optimizers. Each execution is a process of its own; their
 steps alternate, so a drift of the machine's speed favours none, and ratios are those of one repeat. The yardstick is
-first-order DARTS edge by edge in contiguous memory with every gradient in both passes, without optimizers
-(``_yardstick.py``). The rate counts the arithmetic that the passes of the strategy need, whoever runs them; beside it
-stands the rate of a large matrix product on the same machine.
+DARTS edge by edge in contiguous memory, in first order with every gradient in both passes, in second order as its
+released code; without optimizers (``_yardstick.py``). The rate counts the arithmetic that the passes of the strategy
+need, whoever runs them; beside it stands the rate of a large matrix product on the same machine.
 
 Writes ``benchmarks/results/search_step_<device>.json`` with machine, versions, n and spread.
 """
@@ -23,7 +23,7 @@ from gradnas.data import Augmentation, BatchLoader, ImageSet, Normalization
 
 def executions(strategy: str, device: str) -> list[str]:
     ours = ["plain", "fused", *(["fused-bfloat16"] if device.startswith("cuda") else [])]
-    return ["yardstick", *ours] if strategy == "darts-1" else ours
+    return ["yardstick", *ours] if strategy in ("darts-1", "darts-2") else ours
 
 
 def measure(strategy: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def main() -> None:
         "n": args.repeats,
         "matmul_gflop_per_s": rate,
         "rows": rows,
-        "bar": "darts-1, batch 16: yardstick / fused at least 5; darts-2: plain / fused at least 5; memory not above",
+        "bar": "batch 16: darts-1 yardstick / fused at least 5; darts-2 plain / fused at least 5; memory not above plain",
         "machine": machine(),
     }
     target = write_result(f"search_step_{args.device.split(':')[0]}", result)
