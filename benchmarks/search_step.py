@@ -99,7 +99,7 @@ def main() -> None:
         "n": args.repeats,
         "matmul_gflop_per_s": rate,
         "rows": rows,
-        "bar": "batch 16: darts-1 yardstick / fused at least 5; darts-2 plain / fused at least 5; memory not above plain",
+        "bar": "batch 16: darts-1 yardstick / fused at least 5; darts-2 plain / fused at least 5; memory not above",
         "machine": machine(),
     }
     target = write_result(f"search_step_{args.device.split(':')[0]}", result)
