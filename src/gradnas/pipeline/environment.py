@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from gradnas.ops.native import library
+from gradnas.ops.native import NoLibraryError, find_library
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "KMP_AFFINITY", "GOMP_CPU_AFFINITY")
@@ -39,6 +39,8 @@ def environment(*, deterministic: bool = False) -> dict[str, Any]:
     Args:
         deterministic: Whether the run takes torch's deterministic algorithms alone.
     """
+    native = find_library(torch.float32)
+    is_native = not isinstance(native, NoLibraryError)
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "gradnas": version_of("gradnas"),
@@ -55,7 +57,8 @@ def environment(*, deterministic: bool = False) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
         "thread_settings": {name: os.environ[name] for name in _THREAD_SETTINGS if name in os.environ},
-        "native": str(library()),
+        "native": "compiled" if is_native else "not used",
+        "native_reason": None if is_native else str(native),
         "deterministic": deterministic,
         "git": _git(),
         "command": shlex.join([*_program(Path(sys.argv[0])), *sys.argv[1:]]),

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradnas.ops.native import Normalizing, library, native_normalize, native_normalize_gradients
+from gradnas.ops.native import Normalizing, is_usable, native_normalize, native_normalize_gradients
 
-pytestmark = pytest.mark.skipif(not library().by_dtype, reason=f"compiled operations are {library()}")
+pytestmark = pytest.mark.skipif(not is_usable(torch.float32), reason="there is no C compiler with OpenMP")
 
 
 def randn(*shape: int, seed: int) -> Tensor:
@@ -34,14 +34,14 @@ def check(x: Tensor, scale: Tensor | None, shift: Tensor | None, how: Normalizin
     leaves = [None if t is None else t.double().requires_grad_() for t in (x, scale, shift)]
     assert leaves[0] is not None
     expected = of_torch(leaves[0], leaves[1], leaves[2], how)
-    out, statistics, moving = native_normalize(x, scale, shift, how)
+    out, moments, moving = native_normalize(x, scale, shift, how)
     upstream = randn(*expected.shape, seed=9).to(x.dtype)
     wanted = iter(torch.autograd.grad(expected, [t for t in leaves if t is not None], upstream.double()))
-    gradients = native_normalize_gradients(x, scale, shift, statistics, upstream, how)
+    gradients = native_normalize_gradients(x, scale, shift, moments, upstream, how)
     pairs: list[tuple[Tensor | None, Tensor]] = [(out, expected)]
     pairs += [(g, next(wanted)) for g, leaf in zip(gradients, leaves, strict=True) if leaf is not None]
     variance, mean = torch.var_mean(x.double(), dim=(0, 2, 3))
-    pairs += [(moving[0], mean), (moving[1], variance), (statistics[0], mean)]
+    pairs += [(moving[0], mean), (moving[1], variance), (moments[0], mean)]
     for one, other in pairs:
         assert one is not None
         assert one.shape == other.shape
@@ -84,8 +84,8 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     results = []
     for threads in (1, 2, 3, 8):
         torch.set_num_threads(threads)
-        out, statistics, moving = native_normalize(x, scale, None, how)
-        gradients = native_normalize_gradients(x, scale, None, statistics, upstream, how)
+        out, moments, moving = native_normalize(x, scale, None, how)
+        gradients = native_normalize_gradients(x, scale, None, moments, upstream, how)
         results.append([out, moving, *(g for g in gradients if g is not None)])
     torch.set_num_threads(1)
     for other in results[1:]:
@@ -104,9 +104,26 @@ def test_no_number_is_not_hidden(relu: bool) -> None:
 
 def test_gradient_of_the_input_may_be_left_out() -> None:
     x, how = randn(2, 4, 3, 3, seed=0), Normalizing(1e-5)
-    _, statistics, _ = native_normalize(x, None, None, how)
+    _, moments, _ = native_normalize(x, None, None, how)
     upstream = randn(2, 4, 3, 3, seed=1)
-    everything = native_normalize_gradients(x, None, None, statistics, upstream, how)
-    some = native_normalize_gradients(x, None, None, statistics, upstream, how, of_input=False)
+    everything = native_normalize_gradients(x, None, None, moments, upstream, how)
+    some = native_normalize_gradients(x, None, None, moments, upstream, how, of_input=False)
     assert some[0] is None
     assert all(torch.equal(a, b) for a, b in zip(some[1:], everything[1:], strict=True))
+
+
+def test_expanded_weights_and_gradients_are_brought_into_order() -> None:
+    x, scale, how = randn(2, 4, 3, 3, seed=0), randn(1, seed=1).expand(4), Normalizing(1e-5)
+    out, moments, _ = native_normalize(x, scale, None, how)
+    assert torch.equal(out, native_normalize(x, scale.clone(), None, how)[0])
+    upstream = randn(1, 1, 1, 1, seed=2).expand(2, 4, 3, 3)
+    found = native_normalize_gradients(x, scale, None, moments, upstream, how)
+    like = native_normalize_gradients(x, scale.clone(), None, moments, upstream.clone(), how)
+    assert found[0] is not None
+    assert like[0] is not None
+    assert torch.equal(found[0], like[0])
+
+
+def test_other_precisions_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"normalize takes torch.float64 on the CPU, got torch.float32 on cpu"):
+        native_normalize(randn(2, 4, 3, 3, seed=0), torch.ones(4), None, Normalizing(1e-5))

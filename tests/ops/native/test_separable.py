@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradnas.ops.native import library, native_separable, native_separable_gradients
+from gradnas.ops.native import is_usable, native_separable, native_separable_gradients
 
-pytestmark = pytest.mark.skipif(not library().by_dtype, reason=f"compiled operations are {library()}")
+pytestmark = pytest.mark.skipif(not is_usable(torch.float32), reason="there is no C compiler with OpenMP")
 
 Settings = tuple[int, tuple[int, int], int]
 
@@ -64,8 +64,8 @@ def test_any_shape(data: st.DataObject) -> None:
     check(inputs, (stride, padding, dilation), 1e-12)
 
 
-@pytest.mark.parametrize(("columns", "shared"), list(product((1, 4), (True, False))))
-@pytest.mark.parametrize("channels", [4, 16, 20])
+@pytest.mark.parametrize(("columns", "shared"), list(product((1, 4, 5), (True, False))))
+@pytest.mark.parametrize("channels", [4, 5, 16, 20])
 def test_single_precision(channels: int, columns: int, shared: bool) -> None:
     dtype = torch.float32
     inputs = (
@@ -143,9 +143,38 @@ def test_other_memory_formats_are_brought_into_order() -> None:
     expected = native_separable_gradients(x, depthwise, pointwise, upstream, 1, (1, 1), 1)
     turned = pointwise.transpose(1, 2).contiguous().transpose(1, 2)
     strange = native_separable_gradients(x.contiguous(), depthwise, turned, upstream.contiguous(), 1, (1, 1), 1)
-    expanded = native_separable(x, depthwise, pointwise, 1, (1, 1), 1)
-    assert torch.equal(native_separable(x.contiguous(), depthwise, turned, 1, (1, 1), 1), expanded)
+    plain = native_separable(x, depthwise, pointwise, 1, (1, 1), 1)
+    assert torch.equal(native_separable(x.contiguous(), depthwise, turned, 1, (1, 1), 1), plain)
+    one, same = x[:1], pointwise[:1].expand(2, -1, -1)
+    repeated = native_separable(one.expand(3, -1, -1, -1), depthwise, same, 1, (1, 1), 1)
+    assert torch.equal(repeated[2:], native_separable(one.clone(), depthwise, same.clone(), 1, (1, 1), 1))
     for one, other in zip(strange, expected, strict=True):
         assert one is not None
         assert other is not None
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("size", "columns", "stride", "dilation", "message"),
+    [
+        ((2, 6, 6, 5), 2, 1, 1, "an input whose channels are those of some columns that repeat, got 6"),
+        ((2, 4, 6, 5), 2, 1, 1, "columns that repeat, got 4"),
+        ((2, 3, 6, 5), 3, 1, 1, "3 columns of 3 channels need as many kernels, got 6"),
+        ((2, 3, 6, 5), 2, 3, 1, "stride and dilation must be 1 or 2 and the kernel must fit, got stride=3"),
+        ((2, 3, 6, 5), 2, 1, 3, "dilation=3"),
+        ((2, 3, 6, 2), 2, 1, 2, "a kernel of 3x3 and an image of 6x2"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_refused(
+    size: tuple[int, ...], columns: int, stride: int, dilation: int, message: str
+) -> None:
+    channels = 1 if size[1] == 6 else 3
+    kernels = randn(2 * channels, 1, 3, 3, seed=1)
+    with pytest.raises(ValueError, match=message):
+        native_separable(randn(*size, seed=0), kernels, randn(columns, 4, channels, seed=2), stride, (1, 0), dilation)
+
+
+def test_other_precisions_are_refused() -> None:
+    x, depthwise, pointwise = randn(2, 3, 6, 5, seed=0), randn(6, 1, 3, 3, seed=1), randn(2, 4, 3, seed=2)
+    with pytest.raises(TypeError, match=r"separable takes torch.float64 on the CPU, got torch.float32 on cpu"):
+        native_separable(x, depthwise.float(), pointwise, 1, (1, 1), 1)

@@ -10,10 +10,11 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from gradnas.ops.native import Normalizing, library
+from gradnas.ops.native import Normalizing, is_usable
 from gradnas.supergraph.fused import kernels
 from gradnas.supergraph.fused.kernels import (
     grouped_pointwise,
@@ -32,9 +33,9 @@ Function = Callable[..., Tensor]
 def which(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each test is run with the compiled operations, and as on a machine without a compiler."""
     if request.param == "torch":
-        monkeypatch.setattr(kernels, "is_usable", lambda: False)
-    elif not library().by_dtype:
-        pytest.skip(f"compiled operations are {library()}")
+        monkeypatch.setattr(kernels, "is_usable", lambda dtype: False)
+    elif not is_usable(torch.float64):
+        pytest.skip("there is no C compiler with OpenMP")
     chosen: str = request.param
     return chosen
 
@@ -513,9 +514,27 @@ def test_a_norm_of_one_number_is_refused() -> None:
         normalize(randn(1, 4, 1, 1), None, None, Normalizing(1e-5))
 
 
+@pytest.mark.parametrize("scaled", [torch.float32, torch.bfloat16])
+def test_a_norm_in_bfloat16_takes_weights_of_either_precision(scaled: torch.dtype) -> None:
+    x, scale = randn(4, 6, 3, 5).to(torch.bfloat16), randn(6).to(scaled)
+    out, statistics = normalize(x, scale, None, Normalizing(1e-5))
+    assert out.dtype == torch.bfloat16
+    assert statistics is not None
+    assert all(t.dtype == scaled for t in statistics)
+
+
 def test_a_norm_in_bfloat16_has_statistics_in_single_precision() -> None:
     x = randn(4, 6, 3, 5).to(torch.bfloat16)
     out, statistics = normalize(x, None, None, Normalizing(1e-5))
     assert out.dtype == torch.bfloat16
     assert statistics is not None
     assert all(t.dtype == torch.float32 for t in statistics)
+
+
+def test_tensors_without_memory_take_the_definition() -> None:
+    inputs = separable_leaves()
+    shape = separable_conv2d(*inputs, 1, (1, 1), 1).shape
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = [mode.from_tensor(x.detach()) for x in inputs]
+        assert separable_conv2d(*fake, 1, (1, 1), 1).shape == shape
+        assert normalize(fake[0], None, None, Normalizing(1e-5))[0].shape == inputs[0].shape

@@ -8,46 +8,38 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
+import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 _LOG = logging.getLogger(__name__)
 
+SWITCH = "GRADNAS_NATIVE"
+REALS = {torch.float32: "float", torch.float64: "double"}
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("separable.c", "normalize.c"))
 _HEADER = Path(__file__).with_name("vectors.h")
-SWITCH = "GRADNAS_NATIVE"
-_REALS = {torch.float32: "float", torch.float64: "double"}
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
 _SECONDS_TO_COMPILE = 120
 
 
-@dataclass(frozen=True)
-class NativeLibrary:
-    """What the compiler gave, or why there is nothing.
-
-    Attributes:
-        by_dtype: The loaded library for each precision; empty without one.
-        reason: Why there is none.
-    """
-
-    by_dtype: dict[torch.dtype, ctypes.CDLL]
-    reason: str = ""
-
-    def __str__(self) -> str:
-        return "compiled" if self.by_dtype else f"not used: {self.reason}"
+class NoLibraryError(Exception):
+    """Why there is no compiled library."""
 
 
 @functools.cache
-def library() -> NativeLibrary:
-    """The library for this processor, compiled if no earlier process has done so; one attempt per process.
+def find_library(dtype: torch.dtype) -> ctypes.CDLL | NoLibraryError:
+    """The library for numbers of this precision on this processor, or why there is none; one attempt per process.
 
-    ``GRADNAS_NATIVE=off`` does without. The compiler is ``$CC``, by default ``cc``; what it makes lies in
-    ``gradnas/native`` below ``$XDG_CACHE_HOME``, by default ``~/.cache``. Computing without it gives the same results
-    to rounding, and takes longer.
+    It is compiled if no earlier process has done so. ``GRADNAS_NATIVE=off`` does without. The compiler is ``$CC``, by
+    default ``cc``; what it makes lies in ``gradnas/native`` below ``$XDG_CACHE_HOME``, by default ``~/.cache``.
+    Computing without it gives the same results to rounding, and takes longer.
+
+    Args:
+        dtype: float32 or float64.
 
     Raises:
         ValueError: For a value of ``GRADNAS_NATIVE`` other than ``on`` and ``off``.
@@ -56,62 +48,91 @@ def library() -> NativeLibrary:
     if switch not in ("on", "off"):
         raise ValueError(f"{SWITCH} must be on or off, got {switch!r}.")
     if switch == "off":
-        return NativeLibrary({}, f"{SWITCH}=off")
+        return NoLibraryError(f"{SWITCH}=off")
     try:
-        return NativeLibrary({dtype: ctypes.CDLL(str(_compiled(real))) for dtype, real in _REALS.items()})
-    except (OSError, subprocess.SubprocessError) as error:
-        return NativeLibrary({}, str(error))
+        path = _compiled(REALS[dtype])
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:  # a file that was cut off, or made for another system
+            path.unlink()
+            return ctypes.CDLL(str(_compiled(REALS[dtype])))
+    except NoLibraryError as reason:
+        return reason
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+        return NoLibraryError(str(error))  # no home, a full disk, a compiler that hangs, a CC that is no command
 
 
 @functools.cache
-def is_usable() -> bool:
-    """Whether there is a library; a warning is logged if there could be one and is not."""
-    found = library()
-    if not found.by_dtype and os.environ.get(SWITCH) != "off":
+def is_usable(dtype: torch.dtype) -> bool:
+    """Whether there is a library for this precision; a warning is logged if there could be one and is not."""
+    if dtype not in REALS:
+        return False
+    found = find_library(dtype)
+    if isinstance(found, NoLibraryError) and os.environ.get(SWITCH) != "off":
         _LOG.warning(
-            "computing on the CPU without compiled operations, which takes longer: %s. Install gcc or clang with "
-            "OpenMP, or set %s=off to do without.",
-            found.reason,
+            "computing on the CPU without compiled operations, which takes longer: %s. They need gcc or clang with "
+            "OpenMP, as cc or named by CC; %s=off does without, and without this warning.",
+            found,
             SWITCH,
         )
-    return bool(found.by_dtype)
+    return not isinstance(found, NoLibraryError)
 
 
 def _compiled(real: str) -> Path:
     """The path of the library for one precision."""
     compiler = _compiler()
     sources = [path.read_bytes() for path in (_HEADER, *_SOURCES)]
-    made_of = (*sources, " ".join((*compiler, *_FLAGS, *_libraries(), real)).encode(), _processor().encode())
-    path = _folder() / f"{real}-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:32]}.so"
+    settings = " ".join((*compiler, _version(compiler), *_FLAGS, *_libraries(), real, _processor()))
+    folder = _folder()
+    path = folder / f"{real}-{hashlib.sha256(b'|'.join([*sources, settings.encode()])).hexdigest()[:32]}.so"
     if path.is_file():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compiling-") as folder:
-        made = Path(folder) / path.name
-        command = [*compiler, *_FLAGS, f"-DREAL={real}", *map(str, _SOURCES), *_libraries(), "-o", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_TO_COMPILE, check=False)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".compiling-") as temporary:
+        made = Path(temporary) / path.name
+        done = _run([*compiler, *_FLAGS, f"-DREAL={real}", *map(str, _SOURCES), *_libraries(), "-o", str(made)])
         if done.returncode != 0:
-            said = done.stderr.strip().splitlines()
-            raise OSError(f"{compiler[0]} failed with code {done.returncode}: {said[0] if said else 'it says nothing'}")
+            said = done.stderr.strip().splitlines() or ["it says nothing"]
+            telling = next((line for line in said if "error" in line.lower()), said[0])
+            raise NoLibraryError(f"{compiler[0]} failed with code {done.returncode}: {telling}")
         os.replace(made, path)  # of two processes that compile, either may be the last
     return path
 
 
 def _compiler() -> list[str]:
-    named = shlex.split(os.environ.get("CC", "")) or ["cc"]
-    if shutil.which(named[0]) is None:
-        raise OSError(f"there is no C compiler {named[0]!r}")
-    return named
+    named = os.environ.get("CC", "")
+    try:
+        compiler = shlex.split(named) or ["cc"]
+    except ValueError as error:
+        raise NoLibraryError(f"CC={named} is no command: {error}") from error
+    if shutil.which(compiler[0]) is None:
+        raise NoLibraryError(f"there is no C compiler {compiler[0]!r}")
+    return compiler
+
+
+def _version(compiler: list[str]) -> str:
+    return _run([*compiler, "--version"]).stdout
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=_SECONDS_TO_COMPILE, check=False
+    )
 
 
 def _libraries() -> list[str]:
-    """The OpenMP that torch has brought and loaded, before any other: there shall be one pool of threads."""
+    """The mathematical one, and on Linux the OpenMP that torch has loaded, so that gcc's code shares its threads."""
     of_torch = sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*"))
-    return ["-lm", "-Wl,--as-needed", *map(str, of_torch[:1])]
+    return ["-lm", *(["-Wl,--as-needed", str(of_torch[0])] if sys.platform == "linux" and of_torch else [])]
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gradnas" / "native"
+    """Where libraries are kept; code that others may have put there is not run."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gradnas" / "native"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        raise NoLibraryError(f"others may write into {folder}: make it yours alone (chmod 700), or set XDG_CACHE_HOME")
+    return folder
 
 
 def _processor() -> str:

@@ -76,8 +76,8 @@ static void coefficients(
    (biased) are those of the batch, in double precision; moving has the mean and the unbiased variance. */
 
 int normalize(
-    const Norms *s, const REAL *x, const REAL *scale, const REAL *shift, REAL *out, double *mean, double *variance,
-    REAL *moving, int threads
+    const Norms *s, const REAL *x, const REAL *scale, const REAL *shift, REAL *out, REAL *moving, double *mean,
+    double *variance, int threads
 ) {
     Int width = s->columns * s->channels, P = s->pixels, out_width = s->places * s->channels;
     double count = (double)s->images * (double)P;
@@ -114,8 +114,8 @@ int normalize(
 
 /* Gradients for x (may be NULL), scale and shift. */
 int normalize_gradients(
-    const Norms *s, const REAL *x, const REAL *scale, const REAL *shift, const double *mean, const double *variance,
-    const REAL *gradient, REAL *of_x, REAL *of_scale, REAL *of_shift, int threads
+    const Norms *s, const REAL *x, const REAL *scale, const REAL *shift, const REAL *gradient, REAL *of_x,
+    REAL *of_scale, REAL *of_shift, const double *mean, const double *variance, int threads
 ) {
     Int width = s->columns * s->channels, P = s->pixels, out_width = s->places * s->channels;
     double count = (double)s->images * (double)P;

@@ -39,13 +39,13 @@ class Normalizing(NamedTuple):
     places: int = 1
 
 
-Statistics = tuple[Tensor, Tensor]
+Moments = tuple[Tensor, Tensor]
 """Mean and biased variance of the channels of a batch, in float64."""
 
 
 def native_normalize(
     x: Tensor, scale: Tensor | None, shift: Tensor | None, how: Normalizing
-) -> tuple[Tensor, Statistics, Tensor]:
+) -> tuple[Tensor, Moments, Tensor]:
     """Normalize each channel over the batch; without a graph.
 
     Args:
@@ -55,14 +55,14 @@ def native_normalize(
         how: The rest.
 
     Returns:
-        The result, (B, J·C, H, W), channels_last; the statistics of the batch; mean and unbiased variance, (2, M·C).
+        The result, (B, J·C, H, W), channels_last; the moments of the batch; mean and unbiased variance, (2, M·C).
     """
     width = x.shape[1]
     size = (len(x), width // how.columns * how.places, *x.shape[2:])
     out = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
     mean, variance = torch.empty((2, width), dtype=torch.float64).unbind(0)
     moving = x.new_empty((2, width))
-    call("normalize", x.dtype, _norms(x, how), [x, scale, shift, out, mean, variance, moving])
+    call("normalize", x.dtype, _norms(x, how), [x, *_vectors(scale, shift), out, moving], [mean, variance])
     return out, (mean, variance), moving
 
 
@@ -70,7 +70,7 @@ def native_normalize_gradients(
     x: Tensor,
     scale: Tensor | None,
     shift: Tensor | None,
-    statistics: Statistics,
+    moments: Moments,
     gradient: Tensor,
     how: Normalizing,
     *,
@@ -82,20 +82,21 @@ def native_normalize_gradients(
         x: As it was given, like scale, shift and ``how``.
         scale: See x.
         shift: See x.
-        statistics: Those that it returned.
-        gradient: Of the result, channels_last.
+        moments: Those that it returned.
+        gradient: Of the result.
         how: See x.
         of_input: Whether the gradient of x is wanted.
     """
     of_x = torch.empty_like(x) if of_input else None
     of_scale, of_shift = x.new_empty((2, x.shape[1])).unbind(0)
-    call(
-        "normalize_gradients",
-        x.dtype,
-        _norms(x, how),
-        [x, scale, shift, *statistics, gradient, of_x, of_scale, of_shift],
-    )
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    tensors = [x, *_vectors(scale, shift), gradient, of_x, of_scale, of_shift]
+    call("normalize_gradients", x.dtype, _norms(x, how), tensors, moments)
     return of_x, of_scale, of_shift
+
+
+def _vectors(*given: Tensor | None) -> list[Tensor | None]:
+    return [None if vector is None else vector.contiguous() for vector in given]
 
 
 def _norms(x: Tensor, how: Normalizing) -> _Norms:

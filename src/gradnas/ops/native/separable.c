@@ -308,6 +308,7 @@ int separable_gradients(
             REAL *image = buffer(padded * most), *between = buffer(pixels * most + LANES), *of_between = buffer(size * most);
             REAL *of_row = buffer(s->width * most), *kernels = buffer(K * most), *of_kernels = buffer(K * most);
             int ready = image && between && of_between && of_row && kernels && of_kernels;
+            if (ready) memset(of_between, 0, sizeof(REAL) * size * most); /* only its inside is written below */
 #pragma omp for schedule(static)
             for (Int b = 0; b < s->batch; b++) {
                 if (!ready) {
@@ -318,15 +319,13 @@ int separable_gradients(
                 const REAL *x_b = x + b * image_size * s->channels_in;
                 REAL *of_x_b = of_x ? of_x + b * image_size * s->channels_in : NULL;
                 if (of_x && shared) memset(of_x_b, 0, sizeof(REAL) * image_size * s->channels_in);
-                for (Int m = 0, before = 0; m < M;) {
+                for (Int m = 0; m < M;) {
                     Columns some = columns_from(s, m);
                     Int channels = some.channels, row = (s->width + 2 * s->pad_w) * channels;
                     REAL *inside = of_between + (top * width + left) * channels;
                     const REAL *g = gradient + (b * pixels * M + m) * O;
                     packed_kernels(depthwise, s, some, kernels);
                     Int frame = rings(kernels, s, channels);
-                    if (channels != before) memset(of_between, 0, sizeof(REAL) * size * channels);
-                    before = channels;
                     if ((of_depthwise || of_pointwise) && (m == 0 || some.number > 1 || source(s, m) != source(s, m - 1)))
                         padded_image(x_b, s, some, image);
                     if (of_pointwise) {

@@ -42,6 +42,9 @@ def native_separable(
 
     Returns:
         Tensor of shape (B, M·O, H', W'), channels_last.
+
+    Raises:
+        ValueError: For sizes that do not go together.
     """
     shape = _shape(x, depthwise, pointwise_MOC, stride, padding, dilation)
     size = (len(x), shape.columns * shape.outputs, shape.out_h, shape.out_w)
@@ -84,6 +87,15 @@ def _shape(x: Tensor, depthwise: Tensor, pointwise_MOC: Tensor, stride: int, pad
     kh, kw = depthwise.shape[2:]
     out_h = (height + 2 * padding[0] - dilation * (kh - 1) - 1) // stride + 1
     out_w = (width + 2 * padding[1] - dilation * (kw - 1) - 1) // stride + 1
-    assert len(depthwise) == columns * channels and x.shape[1] % channels == 0 and min(out_h, out_w) > 0
+    if len(depthwise) != columns * channels or x.shape[1] % channels or columns * channels % x.shape[1]:
+        raise ValueError(
+            f"{columns} columns of {channels} channels need as many kernels, got {len(depthwise)}, and an input whose "
+            f"channels are those of some columns that repeat, got {x.shape[1]}."
+        )
+    if stride not in (1, 2) or dilation not in (1, 2) or min(out_h, out_w) < 1:
+        raise ValueError(
+            f"stride and dilation must be 1 or 2 and the kernel must fit, got stride={stride}, dilation={dilation}, "
+            f"a kernel of {kh}x{kw} and an image of {height}x{width} with padding={tuple(padding)}."
+        )
     sizes = (columns, channels, outputs, kh, kw, stride, *padding, dilation, out_h, out_w)
     return _Shape(len(x), height, width, x.shape[1], *sizes)

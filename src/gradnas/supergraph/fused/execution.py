@@ -7,7 +7,8 @@ Nothing here changes the function; what saves time is
   statistics are per channel anyway; on a CPU of as many edges at a time as the cache holds, which may be one;
 * a mixing weight behind a batch norm: the weight of that norm, so that there is no product to compute or to keep, and
   its gradient comes out of the norm's own backward pass;
-* a depthwise convolution and the pointwise one behind it: part by part of the batch, within the cache of a CPU;
+* on a CPU a depthwise convolution and the pointwise one behind it, image by image within the cache, and a norm with the
+  ReLU or the sum behind it, in compiled code;
 * candidates that are left out (``MixedOp.computed``): not in the plan at all.
 
 Reference test: ``tests/supergraph/fused/test_execution.py`` (equal in float64: values, gradients, statistics).
@@ -304,8 +305,9 @@ class _Pass:
         for layer, modules, (mean, variance) in self._moved:
             running, new = by_momentum.setdefault(layer.momentum, ([], []))
             buffers = [norm._buffers for (norm,) in modules]
-            for name, batch in (("running_mean", mean), ("running_var", variance)):
+            for name, own_batch in (("running_mean", mean), ("running_var", variance)):
                 running += [x for own in buffers if (x := own[name]) is not None]
+                batch = own_batch.to(running[-1].dtype)
                 new += batch.split(layer.channels) if len(batch) > layer.channels else [batch] * len(buffers)
             counters += [x for own in buffers if (x := own["num_batches_tracked"]) is not None]
         for momentum, (running, new) in by_momentum.items():

@@ -9,7 +9,7 @@ from functools import partial, reduce
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradnas.ops.depthwise import depthwise_conv2d
@@ -92,7 +92,8 @@ def normalize(
     if _is_native(x) and x.shape[0] * x.shape[2] * x.shape[3] > 1:  # of one number torch says what is wrong
         out, moving = _Normalize.apply(x.contiguous(memory_format=torch.channels_last), scale, shift, how)
         return out, (moving[0], moving[1])
-    statistics = torch.zeros((2, x.shape[1]), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    precision = torch.promote_types(x.dtype, torch.float32) if scale is None else scale.dtype
+    statistics = torch.zeros((2, x.shape[1]), dtype=precision, device=x.device)
     # Momentum 1 leaves the statistics of the batch in the two tensors.
     out = F.batch_norm(x, statistics[0], statistics[1], scale, shift, True, 1.0, how.eps)
     return _behind_norm(out, how), (statistics[0], statistics[1])
@@ -187,7 +188,8 @@ def _separable(
 
 
 def _is_native(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and is_usable()
+    # Not a tensor without memory, as those that only stand for one while torch traces.
+    return x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and is_usable(x.dtype)
 
 
 def _behind_norm(x: Tensor, how: Normalizing) -> Tensor:
@@ -206,7 +208,7 @@ class _Normalize(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor | None, shift: Tensor | None, how: Normalizing
     ) -> tuple[Tensor, Tensor]:
-        out, ctx.statistics, moving = native_normalize(x, scale, shift, how)
+        out, ctx.moments, moving = native_normalize(x, scale, shift, how)
         ctx.save_for_backward(x, scale, shift)
         ctx.how = how
         ctx.mark_non_differentiable(moving)
@@ -222,8 +224,7 @@ class _Normalize(torch.autograd.Function):
             wanted = [need for need, t in zip(needed, (x, scale, shift), strict=True) if t is not None]
             found = iter(_differentiable(partial(_normalize, which=there, how=ctx.how), inputs, wanted, gradient))
             return *(None if t is None else next(found) for t in (x, scale, shift)), None
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        gradients = native_normalize_gradients(x, scale, shift, ctx.statistics, gradient, ctx.how, of_input=needed[0])
+        gradients = native_normalize_gradients(x, scale, shift, ctx.moments, gradient, ctx.how, of_input=needed[0])
         return *(own if need else None for own, need in zip(gradients, needed, strict=True)), None
 
 
