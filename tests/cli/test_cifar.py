@@ -19,7 +19,7 @@ def test_the_small_cifar_preset_runs_on_an_npz_file(tmp_path: Path, capsys: pyte
         "--max-steps",
         "1",
     ]
-    small = ["--search.batch_size", "4", "--retrain.batch_size", "4", "--retrain.channels", "4", "--retrain.cells", "5"]
+    small = ["--retrain.batch_size", "4", "--retrain.channels", "4", "--retrain.cells", "5"]
     out = str(tmp_path / "run")
     data = str(DATA / "cifar10-mini.npz")
     assert main(["run", "--preset", "cifar10-small", "--data", data, "--out", out, *few, *small]) == 0

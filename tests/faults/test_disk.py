@@ -110,16 +110,22 @@ def finish(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("largest", [1000, 60_000], ids=["configuration", "checkpoint"])
 def test_quota_ends_in_one_line_and_the_run_can_be_finished(
-    undisturbed: Path, final_state: ModuleType, tmp_path: Path, largest: int
+    undisturbed: Path, final_state: ModuleType, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    done = gradnas(*SEARCH, "--out", folder, largest_file=largest)
+    done = gradnas(*SEARCH, "--out", folder, largest_file=60_000)
     check_message(done, os.strerror(errno.EFBIG))
     check_good_state(folder)
     finish(folder)
     assert final_state.differences(undisturbed, folder) == []
+
+
+@pytest.mark.slow
+def test_quota_that_leaves_no_room_for_the_configuration_leaves_no_run(tmp_path: Path) -> None:
+    done = gradnas(*SEARCH, "--out", tmp_path / "run", largest_file=1000)
+    check_message(done, os.strerror(errno.EFBIG))
+    assert not RunFolder(tmp_path / "run").is_run()
 
 
 def used(folder: Path) -> int:
