@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types imports unit bench faults table recipes fuzz format clean
+.PHONY: help demo test lint types imports unit long bench faults table recipes fuzz format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,9 +37,14 @@ types: $(VENV)/.installed-dev ## mypy, strict, on src
 imports: $(VENV)/.installed-dev ## import-linter: dependencies point one way
 	$(BIN)/lint-imports
 
-# One thread per worker: two workers that each start a thread per core are slower than one. ARGS goes to pytest.
+# One thread per worker: two workers that each start a thread per core are slower than one.
+PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
 unit: $(VENV)/.installed-dev ## the tests; for a part: make unit ARGS="tests/arch -k genotype"
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(PYTEST) -m 'not long' $(ARGS)
+
+long: $(VENV)/.installed-dev ## tests that make test leaves out: more of what others do
+	$(PYTEST) -m long
 
 bench: $(VENV)/.installed ## run the step benchmarks, scaling, report and checkpoints (half an hour)
 	@for script in benchmarks/*_step.py benchmarks/scaling.py benchmarks/report.py benchmarks/checkpointing.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

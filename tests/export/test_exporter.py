@@ -96,6 +96,7 @@ def test_what_is_read_back_has_the_logits_of_the_model(form: str, once: Any, net
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("form", "name"), [("torch", "ImageNet"), ("onnx", "petridish"), ("onnx", "7x7 pool")])
 def test_programs_of_other_architectures(form: str, name: str, nets: Any, tmp_path: Path) -> None:
     model = nets.lively(nets.CASES[name](), 0)

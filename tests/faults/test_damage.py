@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-TRIALS = 8
+TRIALS = 4
 
 
 @pytest.fixture(scope="module")

@@ -110,6 +110,7 @@ def finish(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_quota_ends_in_one_line_and_the_run_can_be_finished(
     undisturbed: Path, final_state: ModuleType, tmp_path: Path
 ) -> None:
@@ -145,7 +146,7 @@ FREE: dict[str, Callable[[Path], int]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("until", FREE)
+@pytest.mark.parametrize("until", ["first checkpoint", pytest.param("later", marks=pytest.mark.long)])
 def test_full_disk_ends_in_one_line_and_the_run_can_be_finished(
     undisturbed: Path, final_state: ModuleType, small_disk: Path, until: str
 ) -> None:

@@ -51,6 +51,7 @@ def test_killed_search_ends_as_if_nothing_had_happened(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_retraining_ends_as_if_nothing_had_happened(
     harness: Any, cases: Any, final_state: Any, searched: Any, tmp_path: Path
 ) -> None:

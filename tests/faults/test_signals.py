@@ -104,6 +104,7 @@ def test_a_signal_before_the_run_begins_ends_the_program_at_once(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_time_that_is_up_ends_a_run_which_more_time_continues(
     harness: Any, cases: Any, final_state: Any, searched: Any, tmp_path: Path
 ) -> None:
