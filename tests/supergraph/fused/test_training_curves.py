@@ -12,7 +12,7 @@ from gradnas.spaces import DartsSpace
 from gradnas.supergraph import Model, fixed, untouched_statistics
 
 STEPS = 200
-DESC = DartsSpace(channels=4, cells=1, nodes=1, reductions=0, image_size=8).build()
+DESC = DartsSpace(channels=4, cells=1, nodes=2, reductions=0, image_size=8).build()
 
 
 def losses(model: Model) -> Tensor:
