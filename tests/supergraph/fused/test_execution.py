@@ -20,7 +20,7 @@ from gradnas.pipeline import XnasModelDescBuilder
 from gradnas.spaces import DartsSpace
 from gradnas.strategies.xnas_op import XnasOp
 from gradnas.supergraph import MixedOp, Model, fixed, untouched_statistics
-from gradnas.supergraph.fused import execution, kernels
+from gradnas.supergraph.fused import branches, execution
 
 OTHERS = ("sep_conv_7x7", "conv_7x1_1x7", "conv_3x1_1x3", "convbnrelu_3x3", "convbnrelu_1x1")
 DARTS = DartsSpace(channels=4, cells=5, nodes=3, reductions=2, image_size=12).build()
@@ -71,7 +71,7 @@ def test_fused_equals_plain(
 ) -> None:
     if compiled and not is_usable(torch.float64):
         pytest.skip("there is no C compiler with OpenMP")
-    monkeypatch.setattr(kernels, "is_usable", lambda dtype: compiled)
+    monkeypatch.setattr(branches, "is_usable", lambda dtype: compiled)
     pair = both(desc, affine=affine, seed=seed)
     x, y = batch(desc, seed=seed)
     assert_same_step(pair, x, y)
@@ -288,9 +288,12 @@ def test_finalizing_does_not_care(both: Any) -> None:
 # ------------------------------------------------------------------------------------------------- what is not computed
 
 
-def test_pools_are_computed_once_per_state_and_stride(both: Any, batch: Any, calls: Any) -> None:
+def test_pools_are_computed_once_per_state_and_stride(
+    both: Any, batch: Any, calls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, model = both(DARTS)
     x, _ = batch(DARTS)
+    monkeypatch.setattr(branches, "is_usable", lambda dtype: False)  # torch does not see what is compiled
     with calls:
         model(x)
     states_with_edges = 2 + 3 - 1
@@ -299,7 +302,7 @@ def test_pools_are_computed_once_per_state_and_stride(both: Any, batch: Any, cal
 
 @pytest.mark.parametrize("kept", ["skip_connect", "max_pool_3x3", "sep_conv_3x3"])
 def test_candidates_left_out_cost_nothing(kept: str, both: Any, batch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "is_usable", lambda dtype: False)  # torch does not count what is compiled
+    monkeypatch.setattr(branches, "is_usable", lambda dtype: False)  # torch does not count what is compiled
     pair = both(DARTS)
     x, _ = batch(DARTS)
     costs = []

@@ -10,16 +10,12 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from gradnas.ops.native import Normalizing, is_usable
-from gradnas.supergraph.fused import kernels
 from gradnas.supergraph.fused.kernels import (
     grouped_pointwise,
     mixtures,
-    normalize,
     repeat_columns,
     separable_conv2d,
     split_columns,
@@ -27,17 +23,6 @@ from gradnas.supergraph.fused.kernels import (
 )
 
 Function = Callable[..., Tensor]
-
-
-@pytest.fixture(autouse=True, params=["compiled", "torch"])
-def which(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each test is run with the compiled operations, and as on a machine without a compiler."""
-    if request.param == "torch":
-        monkeypatch.setattr(kernels, "is_usable", lambda dtype: False)
-    elif not is_usable(torch.float64):
-        pytest.skip("there is no C compiler with OpenMP")
-    chosen: str = request.param
-    return chosen
 
 
 B, C, M, D = 2, 2, 3, 4
@@ -184,13 +169,13 @@ def test_the_input_may_depend_on_the_kernels() -> None:
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_results_of_the_separable_convolution_are_channels_last(stride: int, shared: bool, which: str) -> None:
+def test_results_of_the_separable_convolution_are_channels_last(stride: int, shared: bool) -> None:
     x, depthwise, pointwise = separable_leaves(shared=shared)
     for image in (x, x.detach().contiguous().requires_grad_()):
         y = separable_conv2d(image, depthwise, pointwise, stride, (1, 1), 1)
         assert is_channels_last(y)
         of_image = torch.autograd.grad(y.sum(), image)[0]
-        assert is_channels_last(of_image) or (which == "torch" and not is_channels_last(image))
+        assert is_channels_last(of_image) or not is_channels_last(image)
 
 
 def test_no_image_at_all() -> None:
@@ -429,112 +414,3 @@ def test_mixtures_of_single_precision_under_autocast() -> None:
         assert weight.grad is not None
         torch.testing.assert_close(x.grad, weight.detach().sum().expand_as(x), rtol=0.02, atol=0.02)
         torch.testing.assert_close(weight.grad, x.detach().sum().expand_as(weight), rtol=0.02, atol=0.02)
-
-
-# ------------------------------------------------------------------------------------------------------------ normalize
-
-
-def plain_norm(x: Tensor, scale: Tensor | None, shift: Tensor | None, how: Normalizing) -> Tensor:
-    mean = x.mean(dim=(0, 2, 3), keepdim=True)
-    out = (x - mean) / (x.var(dim=(0, 2, 3), correction=0, keepdim=True) + how.eps).sqrt()
-    out = out if scale is None else out * scale[:, None, None]
-    out = out if shift is None else out + shift[:, None, None]
-    out = F.relu(out) if how.relu else out
-    columns = out.chunk(how.columns, dim=1)
-    return torch.cat([torch.stack(columns[j :: how.places]).sum(dim=0) for j in range(how.places)], dim=1)
-
-
-NORMS = [
-    Normalizing(1e-3),
-    Normalizing(1e-3, relu=True),
-    Normalizing(1e-3, columns=M, places=M),
-    Normalizing(1e-3, columns=M, places=1),
-    Normalizing(1e-3, columns=2 * M, places=2),
-]
-
-
-@pytest.mark.parametrize("how", NORMS)
-@pytest.mark.parametrize("given", ["nothing", "scale", "both"])
-def test_normalize_is_batch_norm_with_what_follows(given: str, how: Normalizing) -> None:
-    x, scale, shift = leaves((4, 2 * M * C, 3, 5), (2 * M * C,), (2 * M * C,))
-    inputs = [x, scale, shift][: {"nothing": 1, "scale": 2, "both": 3}[given]]
-
-    def of(norm: Function) -> Function:
-        return lambda x, scale=None, shift=None: norm(x, scale, shift, how)
-
-    assert_same_function(of(lambda *inputs: normalize(*inputs)[0]), of(plain_norm), inputs)
-
-
-def test_statistics_are_mean_and_unbiased_variance_without_gradients() -> None:
-    (x,) = leaves((4, 6, 3, 5))
-    out, statistics = normalize(x, None, None, Normalizing(1e-5))
-    assert out.requires_grad
-    assert statistics is not None
-    variance, mean = torch.var_mean(x.detach(), dim=(0, 2, 3))
-    torch.testing.assert_close(statistics, (mean, variance))
-    assert not any(t.requires_grad for t in statistics)
-
-
-@pytest.mark.parametrize("how", NORMS)
-def test_known_statistics_are_taken_as_they_are(how: Normalizing) -> None:
-    x, scale, shift = leaves((4, 2 * M * C, 3, 5), (2 * M * C,), (2 * M * C,))
-    mean, variance = randn(2 * M * C, seed=7), randn(2 * M * C, seed=8).exp()
-
-    def plain(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        out = F.batch_norm(x, mean, variance, scale, shift, False, 0.0, how.eps)
-        out = F.relu(out) if how.relu else out
-        columns = out.chunk(how.columns, dim=1)
-        return torch.cat([torch.stack(columns[j :: how.places]).sum(dim=0) for j in range(how.places)], dim=1)
-
-    def ours(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        out, statistics = normalize(x, scale, shift, how, (mean, variance))
-        assert statistics is None
-        return out
-
-    assert_same_function(ours, plain, (x, scale, shift))
-
-
-@pytest.mark.parametrize("needed", list(product([True, False], repeat=3)))
-def test_only_some_inputs_of_a_norm_need_gradients(needed: tuple[bool, ...]) -> None:
-    inputs, how = leaves((4, 4, 3, 5), (4,), (4,)), Normalizing(1e-5, relu=True)
-    expected = torch.autograd.grad(plain_norm(*inputs, how).exp().sum(), inputs)
-    x, scale, shift = (t.detach().requires_grad_(need) for t, need in zip(inputs, needed, strict=True))
-    out, _ = normalize(x, scale, shift, how)
-    assert out.requires_grad == any(needed)
-    if any(needed):
-        out.exp().sum().backward()
-    for own, other, need in zip((x, scale, shift), expected, needed, strict=True):
-        assert (own.grad is not None) == need
-        if own.grad is not None:
-            torch.testing.assert_close(own.grad, other)
-
-
-def test_a_norm_of_one_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
-        normalize(randn(1, 4, 1, 1), None, None, Normalizing(1e-5))
-
-
-@pytest.mark.parametrize("scaled", [torch.float32, torch.bfloat16])
-def test_a_norm_in_bfloat16_takes_weights_of_either_precision(scaled: torch.dtype) -> None:
-    x, scale = randn(4, 6, 3, 5).to(torch.bfloat16), randn(6).to(scaled)
-    out, statistics = normalize(x, scale, None, Normalizing(1e-5))
-    assert out.dtype == torch.bfloat16
-    assert statistics is not None
-    assert all(t.dtype == scaled for t in statistics)
-
-
-def test_a_norm_in_bfloat16_has_statistics_in_single_precision() -> None:
-    x = randn(4, 6, 3, 5).to(torch.bfloat16)
-    out, statistics = normalize(x, None, None, Normalizing(1e-5))
-    assert out.dtype == torch.bfloat16
-    assert statistics is not None
-    assert all(t.dtype == torch.float32 for t in statistics)
-
-
-def test_tensors_without_memory_take_the_definition() -> None:
-    inputs = separable_leaves()
-    shape = separable_conv2d(*inputs, 1, (1, 1), 1).shape
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fake = [mode.from_tensor(x.detach()) for x in inputs]
-        assert separable_conv2d(*fake, 1, (1, 1), 1).shape == shape
-        assert normalize(fake[0], None, None, Normalizing(1e-5))[0].shape == inputs[0].shape

@@ -2,29 +2,25 @@
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradnas.ops.native.library import NoLibraryError, find_library
 
+Argument = Tensor | ctypes.Structure | ctypes.Array[Any] | ctypes.c_longlong | None
 
-def call(
-    name: str,
-    dtype: torch.dtype,
-    sizes: ctypes.Structure,
-    tensors: Sequence[Tensor | None],
-    doubles: Sequence[Tensor] = (),
-) -> None:
-    """Call a function for numbers of this precision, with the threads that torch uses.
+
+def call(name: str, dtype: torch.dtype, arguments: Sequence[Argument], *, threads: bool = False) -> None:
+    """Call a function for numbers of this precision.
 
     Args:
         name: Of the function.
         dtype: The precision, float32 or float64.
-        sizes: The function's first argument.
-        tensors: Further ones of this precision, contiguous in the order that the function expects; None is a null
-            pointer.
-        doubles: The last ones, of float64 whatever the precision.
+        arguments: Structures, arrays, and tensors of this precision or float64, contiguous in the order that the
+            function expects. None is a null pointer.
+        threads: Whether the function takes how many threads torch uses, as its last argument, and says if it failed.
 
     Raises:
         TypeError: For a tensor elsewhere than on the CPU, or of another precision.
@@ -34,9 +30,40 @@ def call(
     library = find_library(dtype)
     if isinstance(library, NoLibraryError):
         raise library
-    for tensor, expected in [*((t, dtype) for t in tensors), *((t, torch.float64) for t in doubles)]:
-        if tensor is not None and (tensor.dtype != expected or tensor.device.type != "cpu"):
-            raise TypeError(f"{name} takes {expected} on the CPU, got {tensor.dtype} on {tensor.device}.")
-    pointers = [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in (*tensors, *doubles)]
-    if getattr(library, name)(ctypes.byref(sizes), *pointers, torch.get_num_threads()):
+    given = [_pointer(argument, dtype) for argument in arguments]
+    function = getattr(library, name)
+    if not threads:
+        function(*given)
+    elif function(*given, torch.get_num_threads()):
         raise MemoryError(f"not enough memory for the buffers of {name}.")
+
+
+def numbers(values: Sequence[int]) -> ctypes.Array[Any]:
+    """Whole numbers, as the functions take them."""
+    return (ctypes.c_longlong * len(values))(*values)
+
+
+def addresses(tensors: Sequence[Tensor | None], dtype: torch.dtype) -> ctypes.Array[Any]:
+    """Where the numbers of these tensors begin; a null pointer for None.
+
+    Raises:
+        TypeError: For a tensor elsewhere than on the CPU, or of another precision.
+        ValueError: For one that is not contiguous, in channels_last if it is an image.
+    """
+    return (ctypes.c_void_p * len(tensors))(*[None if t is None else _address(t, (dtype,)) for t in tensors])
+
+
+def _pointer(argument: Argument, dtype: torch.dtype) -> Any:
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(_address(argument, (dtype, torch.float64)))
+    if isinstance(argument, ctypes.Structure):
+        return ctypes.byref(argument)
+    return ctypes.c_void_p(None) if argument is None else argument
+
+
+def _address(tensor: Tensor, dtypes: Sequence[torch.dtype]) -> int:
+    if tensor.dtype not in dtypes or not tensor.is_cpu:
+        raise TypeError(f"compiled operations take {dtypes[0]} on the CPU, got {tensor.dtype} on {tensor.device}.")
+    if not tensor.is_contiguous() and not tensor.is_contiguous(memory_format=torch.channels_last):
+        raise ValueError(f"compiled operations take contiguous tensors, got strides {tensor.stride()}.")
+    return tensor.data_ptr()

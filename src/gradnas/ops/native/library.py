@@ -20,8 +20,8 @@ _LOG = logging.getLogger(__name__)
 
 SWITCH = "GRADNAS_NATIVE"
 REALS = {torch.float32: "float", torch.float64: "double"}
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("separable.c", "normalize.c"))
-_HEADER = Path(__file__).with_name("vectors.h")
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("chains.c", "pools.c"))
+_HEADERS = tuple(Path(__file__).with_name(name) for name in ("vectors.h", "convolutions.h", "norms.h"))
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
 _SECONDS_TO_COMPILE = 120
 
@@ -81,7 +81,7 @@ def is_usable(dtype: torch.dtype) -> bool:
 def _compiled(real: str) -> Path:
     """The path of the library for one precision."""
     compiler = _compiler()
-    sources = [path.read_bytes() for path in (_HEADER, *_SOURCES)]
+    sources = [path.read_bytes() for path in (*_HEADERS, *_SOURCES)]
     settings = " ".join((*compiler, _version(compiler), *_FLAGS, *_libraries(), real, _processor()))
     folder = _folder()
     path = folder / f"{real}-{hashlib.sha256(b'|'.join([*sources, settings.encode()])).hexdigest()[:32]}.so"

@@ -10,6 +10,12 @@ typedef long long Int;
 
 #define INLINE static inline __attribute__((always_inline))
 
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
 #if defined(__AVX512F__)
 #define BYTES 64
 #define PIXELS 8 /* that one pass over a kernel or a matrix serves: as many vectors as the registers hold */
@@ -23,27 +29,23 @@ typedef long long Int;
 
 typedef REAL Vector __attribute__((vector_size(BYTES), may_alias));
 typedef REAL Anywhere __attribute__((vector_size(BYTES), may_alias, aligned(sizeof(REAL)))); /* not only at multiples */
+typedef __typeof__((Vector){0} < (Vector){0}) Mask;
 enum { LANES = BYTES / sizeof(REAL) };
 
 INLINE Int whole_vectors(Int n) { return (n + LANES - 1) / LANES * LANES; }
 INLINE Vector load(const REAL *p) { return *(const Vector *)p; }
 INLINE void store(REAL *p, Vector v) { *(Vector *)p = v; }
-
-/* The first n numbers, to any place; whole vectors without a call. */
-INLINE void store_some(REAL *p, Vector v, Int n) {
-    if (n >= LANES)
-        *(Anywhere *)p = v;
-    else
-        for (Int i = 0; i < n; i++) p[i] = v[i];
-}
+INLINE Vector load_any(const REAL *p) { return *(const Anywhere *)p; }
+INLINE void store_any(REAL *p, Vector v) { *(Anywhere *)p = v; }
+INLINE Vector everywhere(REAL x) { return (Vector){0} + x; }
+INLINE Vector where(Mask m, Vector v) { return (Vector)((Mask)v & m); }
+INLINE Vector positive_part(Vector v) { return where(~(v < 0), v); } /* what is no number stays so */
 
 INLINE void copy(REAL *to, const REAL *from, Int n) {
     Int i = 0;
-    for (; i + LANES <= n; i += LANES) *(Anywhere *)(to + i) = *(const Anywhere *)(from + i);
+    for (; i + LANES <= n; i += LANES) store_any(to + i, load_any(from + i));
     for (; i < n; i++) to[i] = from[i];
 }
-
-INLINE Vector everywhere(REAL x) { return (Vector){0} + x; }
 
 static inline REAL *buffer(Int n) {
     size_t bytes = ((size_t)n * sizeof(REAL) + 63) / 64 * 64;

@@ -7,8 +7,8 @@ Nothing here changes the function; what saves time is
   statistics are per channel anyway; on a CPU of as many edges at a time as the cache holds, which may be one;
 * a mixing weight behind a batch norm: the weight of that norm, so that there is no product to compute or to keep, and
   its gradient comes out of the norm's own backward pass;
-* on a CPU a depthwise convolution and the pointwise one behind it, image by image within the cache, and a norm with the
-  ReLU or the sum behind it, in compiled code;
+* on a CPU separable convolutions and pools, with their norms and mixing weights, image by image within the cache, in
+  compiled code (``branches.py``);
 * candidates that are left out (``MixedOp.computed``): not in the plan at all.
 
 Reference test: ``tests/supergraph/fused/test_execution.py`` (equal in float64: values, gradients, statistics).
@@ -20,13 +20,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gradnas.ops import Op
 from gradnas.ops.depthwise import from_sub_images
-from gradnas.ops.native import Normalizing
 from gradnas.supergraph.dag_edge import DagEdge
-from gradnas.supergraph.fused.kernels import Statistics, mixtures, normalize, split_columns, sum_columns
-from gradnas.supergraph.fused.layers import Function, Layer, Norm, Relu, Value
+from gradnas.supergraph.fused.branches import is_native, sum_branches
+from gradnas.supergraph.fused.kernels import mixtures, split_columns, sum_columns
+from gradnas.supergraph.fused.layers import Function, Layer, Norm, Value
 from gradnas.supergraph.fused.plan import Fan, Group, Modules, compile_cell, parts_seen
 from gradnas.supergraph.fused.program import Program
 from gradnas.supergraph.mixed_op import MixedOp
@@ -94,11 +95,13 @@ class FusedNodes:
         seen_bytes = s1.numel() * s1.element_size() // self._partial
         widest = max(1, WIDE_BYTES // max(1, seen_bytes)) if s1.device.type == "cpu" else None
         computed = (op.computed if op.can_fuse() else None for op in self._ops if isinstance(op, MixedOp))
-        key = (training, widest, *computed)
+        compiled = is_native(s1) and not torch.is_autocast_enabled("cpu")
+        key = (training, widest, compiled, *computed)
         if key not in self._programs:
             if len(self._programs) == MAX_PROGRAMS:
                 self._programs.clear()
-            self._programs[key] = Program(compile_cell(self._edges, batch_statistics=training, widest=widest))
+            plan = compile_cell(self._edges, batch_statistics=training, widest=widest, compiled=compiled)
+            self._programs[key] = Program(plan)
         return _Pass(self._programs[key], weights, s0.device.type, training, training and tracking).states(s0, s1)
 
     def _look(self, edges: list[list[DagEdge]], ops: list[Op]) -> None:
@@ -148,6 +151,9 @@ class _Node:
         return self.whole.total
 
 
+Statistics = tuple[Tensor, Tensor]
+"""Mean and unbiased variance of the channels of a batch."""
+
 Known = dict[tuple[Layer, ...], tuple[Value, Statistics | None]]
 """What layers without weights made of a state, and the statistics of the last one if it is a norm."""
 
@@ -164,12 +170,13 @@ class _Pass:
     """
 
     def __init__(self, program: Program, weights: Tensor | None, device: str, training: bool, moving: bool) -> None:
-        self._plan = program.plan
+        self._program, self._plan = program, program.plan
         self._weights = program.weights(torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None)
         self._mixing = None if weights is None else program.mixing(weights)
         self._rows = () if weights is None else weights.unbind(0)
         self._training, self._moving = training, moving
         self._moved: list[tuple[Norm, Modules, Statistics]] = []
+        self._counted: list[nn.BatchNorm2d] = []  # whose statistics have moved by themselves
 
     def states(self, s0: Tensor, s1: Tensor) -> list[Tensor]:
         """All states, from the first two."""
@@ -187,7 +194,10 @@ class _Pass:
                     seen, rest = split(seen, self._plan.partial)
                     for node, x in self._passing(rest, self._plan.passing[j]):
                         nodes[node].passed.add(x)
-                for node, part, x in self._fan(fan, seen, self._mixing[j]):
+                compiled = len(fan.compiled)
+                for node, x in self._branches(fan, seen, self._mixing[j][:compiled]):
+                    nodes[node].mixed.add(x, own=True)
+                for node, part, x in self._fan(fan, seen, self._mixing[j][compiled:]):
                     (nodes[node].in_parts if part else nodes[node].mixed).add(x)
             for n, edge, row in whole:
                 nodes[n].whole.add(edge(states, None if row is None else self._rows[row]))
@@ -202,8 +212,22 @@ class _Pass:
             for (node, _), x in zip(nodes_and_rows, mixtures((passed,), (weights,)), strict=True):
                 yield node, x
 
+    def _branches(self, fan: Fan, x: Tensor, mixing: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
+        """What compiled operations make of a state, for each node they lead to."""
+        if not fan.compiled:
+            return
+        nodes = sorted({node for group in fan.compiled for node in group.nodes})
+        branches = []
+        for group, own in zip(fan.compiled, mixing, strict=True):
+            compiled = self._program.compiled(group)
+            places = [nodes.index(node) for node in group.nodes]
+            branches.append(compiled.branch(own, places, training=self._training, moving=self._moving))
+            if self._moving:
+                self._counted += compiled.norms
+        yield from zip(nodes, sum_branches(x, branches), strict=True)
+
     def _fan(self, fan: Fan, x: Tensor, mixing: Sequence[Tensor]) -> Iterator[tuple[int, bool, Tensor]]:
-        """What comes from a state, in parts: the node it goes to, whether it is in sub-images, and the tensor."""
+        """What else comes from a state, in parts: the node it goes to, whether it is in sub-images, and the tensor."""
         known: Known = {(): (Value(x), None)}
         rest = iter(mixing)
         bundles: dict[tuple[tuple[int, ...], torch.Size], list[tuple[Tensor, Tensor]]] = {}
@@ -234,7 +258,7 @@ class _Pass:
             path = group.prefix[: i + 1]
             if path not in known:
                 if isinstance(layer, Norm):
-                    known[path] = self._normalized(layer, value, (), modules, None, Normalizing(layer.eps))
+                    known[path] = self._normalized(layer, value, (), modules, None)
                 else:
                     assert isinstance(layer, Function)
                     known[path] = layer.run(value, (), len(group.columns)), None
@@ -246,62 +270,54 @@ class _Pass:
 
     def _wide(self, group: Group, places: int, value: Value, mixing: Tensor) -> Value:
         """What the layers with weights make of it, times the mixing weights, columns of the same place added up."""
-        columns, mixed, opened = len(group.columns), False, False
+        columns, mixed = len(group.columns), False
         steps = list(enumerate(group.steps()))
         for i, (layer, modules) in steps[len(group.prefix) :]:
             weights = self._weights.get((group.number, i), [])
             if isinstance(layer, Norm):
-                is_last = i + 1 == len(steps)
-                mixed = is_last and mixing.dim() == 1
-                how = Normalizing(
-                    layer.eps,
-                    relu=not is_last and isinstance(steps[i + 1][1][0], Relu),
-                    columns=columns,
-                    places=places if mixed else columns,
-                )
+                mixed = i + 1 == len(steps) and mixing.dim() == 1
                 value = value.spread(columns)
-                value, statistics = self._normalized(layer, value, weights, modules, mixing if mixed else None, how)
+                value, statistics = self._normalized(layer, value, weights, modules, mixing if mixed else None)
                 if statistics is not None:
                     self._moved.append((layer, modules, statistics))
-                opened = how.relu
-            elif not (opened and isinstance(layer, Relu)):
+            else:
                 assert isinstance(layer, Function)
-                value, opened = layer.run(value, weights, columns), False
-        if mixed:
-            return value
-        tensor = _times(value.spread(columns).tensor, mixing, columns)
+                value = layer.run(value, weights, columns)
+        tensor = value.spread(columns).tensor
+        if not mixed:
+            tensor = _times(tensor, mixing, columns)
         return value._replace(tensor=sum_columns(tensor, columns // places), columns=places)
 
     def _normalized(
-        self,
-        layer: Norm,
-        value: Value,
-        weights: Sequence[Tensor],
-        modules: Modules,
-        mixing: Tensor | None,
-        how: Normalizing,
+        self, layer: Norm, value: Value, weights: Sequence[Tensor], modules: Modules, mixing: Tensor | None
     ) -> tuple[Value, Statistics | None]:
         """Batch norm of all columns at once, with the mixing weights in its own weights."""
+        x = value.tensor
         scale, shift = weights if weights else (None, None)
         if mixing is not None:
             per_channel = _per_channel(mixing, layer.channels)
             scale = per_channel if scale is None else scale * per_channel
             shift = None if shift is None else shift * per_channel
-        known: Statistics | None = None
+        moved: Statistics | None = None
+        mean = variance = None
         if layer.tracks and not self._training:
             norms = [norm for (norm,) in modules]
             mean = torch.cat([norm.running_mean for norm in norms])  # type: ignore[misc]  # torch's modules say "or None"
             variance = torch.cat([norm.running_var for norm in norms])  # type: ignore[misc]  # as above
-            known = mean, variance
-        out, batch = normalize(value.tensor, scale, shift, how, known)
-        moved = batch if layer.tracks and self._moving else None
-        return value._replace(tensor=out, columns=value.columns and how.places), moved
+        elif layer.tracks and self._moving:
+            precision = torch.promote_types(x.dtype, torch.float32) if scale is None else scale.dtype
+            both = torch.zeros((2, x.shape[1]), dtype=precision, device=x.device)
+            mean, variance = moved = both[0], both[1]
+        batch = self._training or not layer.tracks
+        # Momentum 1 leaves the statistics of the batch in the two tensors.
+        out = F.batch_norm(x, mean, variance, scale, shift, batch, 1.0 if moved else 0.0, layer.eps)
+        return value._replace(tensor=out), moved
 
     @torch.no_grad()
     def _move_statistics(self) -> None:
         """Let the running statistics of every norm follow those of the batch."""
         by_momentum: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
-        counters: list[Tensor] = []
+        counters = [x for norm in self._counted if (x := norm._buffers["num_batches_tracked"]) is not None]
         for layer, modules, (mean, variance) in self._moved:
             running, new = by_momentum.setdefault(layer.momentum, ([], []))
             buffers = [norm._buffers for (norm,) in modules]

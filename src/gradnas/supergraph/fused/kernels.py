@@ -5,36 +5,21 @@ Reference test: ``tests/supergraph/fused/test_kernels.py``.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from gradnas.ops.depthwise import depthwise_conv2d
-from gradnas.ops.native import (
-    Normalizing,
-    is_usable,
-    native_normalize,
-    native_normalize_gradients,
-    native_separable,
-    native_separable_gradients,
-)
 
 Pair = tuple[int, int]
-
-Statistics = tuple[Tensor, Tensor]
-"""Mean and unbiased variance of the channels of a batch."""
 
 
 def separable_conv2d(
     x: Tensor, depthwise: Tensor, pointwise_MOC: Tensor, stride: int, padding: Pair, dilation: int
 ) -> Tensor:
     """M depthwise convolutions, each followed by its pointwise one.
-
-    On a CPU in compiled code (:mod:`gradnas.ops.native`), where there is a compiler: what lies between the two stays in
-    the cache, and is computed again for the gradients rather than kept.
 
     Args:
         x: Input of shape (B, C, H, W) for all columns, or (B, M·C, H, W).
@@ -48,10 +33,8 @@ def separable_conv2d(
         Tensor of shape (B, M·O, H', W'), channels_last.
     """
     x = x.to(pointwise_MOC.dtype)  # autocast decides the precision of weights; what a norm gave may have another
-    if _is_native(x):
-        out: Tensor = _Separable.apply(x, depthwise, pointwise_MOC, stride, padding, dilation)
-        return out
-    return _separable(x, depthwise, pointwise_MOC, stride, padding, dilation)
+    wide = repeat_columns(x, len(depthwise) // x.shape[1])
+    return grouped_pointwise(depthwise_conv2d(wide, depthwise, stride, padding, dilation), pointwise_MOC)
 
 
 def grouped_pointwise(x: Tensor, weight_MOC: Tensor) -> Tensor:
@@ -68,35 +51,6 @@ def grouped_pointwise(x: Tensor, weight_MOC: Tensor) -> Tensor:
     """
     out: Tensor = _GroupedPointwise.apply(x.to(weight_MOC.dtype), weight_MOC)
     return out
-
-
-def normalize(
-    x: Tensor, scale: Tensor | None, shift: Tensor | None, how: Normalizing, known: Statistics | None = None
-) -> tuple[Tensor, Statistics | None]:
-    """Batch norm of M columns, with a ReLU or sums of columns behind it.
-
-    On a CPU in compiled code, where there is a compiler: what comes behind costs no pass over memory.
-
-    Args:
-        x: Input of shape (B, M·C, H, W).
-        scale: (M·C,), or None for 1.
-        shift: (M·C,), or None for 0.
-        how: The rest.
-        known: Statistics to normalize by; None takes those of the batch.
-
-    Returns:
-        Tensor of shape (B, J·C, H, W), and the statistics of the batch, without gradients; None where they are known.
-    """
-    if known is not None:
-        return _behind_norm(F.batch_norm(x, *known, scale, shift, False, 0.0, how.eps), how), None
-    if _is_native(x) and x.shape[0] * x.shape[2] * x.shape[3] > 1:  # of one number torch says what is wrong
-        out, moving = _Normalize.apply(x.contiguous(memory_format=torch.channels_last), scale, shift, how)
-        return out, (moving[0], moving[1])
-    precision = torch.promote_types(x.dtype, torch.float32) if scale is None else scale.dtype
-    statistics = torch.zeros((2, x.shape[1]), dtype=precision, device=x.device)
-    # Momentum 1 leaves the statistics of the batch in the two tensors.
-    out = F.batch_norm(x, statistics[0], statistics[1], scale, shift, True, 1.0, how.eps)
-    return _behind_norm(out, how), (statistics[0], statistics[1])
 
 
 def repeat_columns(x: Tensor, columns: int) -> Tensor:
@@ -179,81 +133,19 @@ class _GroupedPointwise(torch.autograd.Function):
         return of_x, of_weight
 
 
-def _separable(
-    x: Tensor, depthwise: Tensor, pointwise_MOC: Tensor, stride: int, padding: Pair, dilation: int
-) -> Tensor:
-    """The definition."""
-    wide = repeat_columns(x, len(depthwise) // x.shape[1])
-    return grouped_pointwise(depthwise_conv2d(wide, depthwise, stride, padding, dilation), pointwise_MOC)
-
-
-def _is_native(x: Tensor) -> bool:
-    # Not a tensor without memory, as those that only stand for one while torch traces.
-    return x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and is_usable(x.dtype)
-
-
-def _behind_norm(x: Tensor, how: Normalizing) -> Tensor:
-    return F.relu(x, inplace=True) if how.relu else sum_columns(x, how.columns // how.places)
-
-
-def _normalize(x: Tensor, *scale_and_shift: Tensor, which: tuple[bool, bool], how: Normalizing) -> Tensor:
-    """The definition, for those of scale and shift that there are."""
-    rest = iter(scale_and_shift)
-    scale, shift = (next(rest) if there else None for there in which)
-    return _behind_norm(F.batch_norm(x, None, None, scale, shift, True, 0.0, how.eps), how)
-
-
-class _Normalize(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, scale: Tensor | None, shift: Tensor | None, how: Normalizing
-    ) -> tuple[Tensor, Tensor]:
-        out, ctx.moments, moving = native_normalize(x, scale, shift, how)
-        ctx.save_for_backward(x, scale, shift)
-        ctx.how = how
-        ctx.mark_non_differentiable(moving)
-        return out, moving
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        x, scale, shift = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():
-            there = scale is not None, shift is not None
-            inputs = [t for t in (x, scale, shift) if t is not None]
-            wanted = [need for need, t in zip(needed, (x, scale, shift), strict=True) if t is not None]
-            found = iter(_differentiable(partial(_normalize, which=there, how=ctx.how), inputs, wanted, gradient))
-            return *(None if t is None else next(found) for t in (x, scale, shift)), None
-        gradients = native_normalize_gradients(x, scale, shift, ctx.moments, gradient, ctx.how, of_input=needed[0])
-        return *(own if need else None for own, need in zip(gradients, needed, strict=True)), None
-
-
-class _Separable(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, depthwise: Tensor, pointwise_MOC: Tensor, *settings: Any) -> Tensor:
-        ctx.save_for_backward(x, depthwise, pointwise_MOC)
-        ctx.settings = settings
-        return native_separable(x, depthwise, pointwise_MOC, *settings)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, depthwise, pointwise_MOC = inputs = ctx.saved_tensors
-        needed, (stride, padding, dilation) = ctx.needs_input_grad[:3], ctx.settings
-        if torch.is_grad_enabled():
-            definition = partial(_separable, stride=stride, padding=padding, dilation=dilation)
-            return *_differentiable(definition, inputs, needed, gradient), None, None, None
-        gradients = native_separable_gradients(x, depthwise, pointwise_MOC, gradient, stride, padding, dilation, needed)
-        return *gradients, None, None, None
-
-
-def _differentiable(
-    definition: Callable[..., Tensor], inputs: Sequence[Tensor], needed: Sequence[bool], gradient: Tensor
+def differentiable(
+    definition: Callable[..., Tensor | tuple[Tensor, ...]],
+    inputs: Sequence[Tensor],
+    needed: Sequence[bool],
+    gradient: Tensor | Sequence[Tensor],
 ) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again, found from the definition."""
     # Of aliases: an input may depend on another one, which is not the business of this operation.
     aliases = [x.view_as(x) for x in inputs]
     wanted = [x for x, need in zip(aliases, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(definition(*aliases), wanted, gradient, create_graph=True))
+    outs = definition(*aliases)
+    # What only leads to outputs without a gradient gets zeros, as in the passes that are not differentiated.
+    found = iter(torch.autograd.grad(outs, wanted, gradient, create_graph=True, materialize_grads=True))
     return tuple(next(found) if need else None for need in needed)
 
 
@@ -286,7 +178,7 @@ class _Mixtures(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         table_BMK, *tensors = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _differentiable(_mixed, ctx.saved_tensors, ctx.needs_input_grad, gradient)
+            return differentiable(_mixed, ctx.saved_tensors, ctx.needs_input_grad, gradient)
         b, k, flat = len(gradient), len(tensors), gradient.flatten(2)  # (B, M, H·W·C)
         of_table = None
         if ctx.needs_input_grad[0]:

@@ -317,10 +317,34 @@ class Step(NamedTuple):
 Chain = list[Step]
 
 
-def lower(op: Op) -> Chain | None:
-    """The chain that an op is, or None for an op without such a form."""
+def lower(op: Op, *, compiled: bool = False) -> Chain | None:
+    """The chain that an op is, or None for an op without such a form.
+
+    Args:
+        op: The op.
+        compiled: Whether separable convolutions run in compiled code, which needs no rearrangement of dilated kernels.
+    """
     lowering = _LOWERING.get(type(op))
-    return None if lowering is None else lowering(op)
+    chain = None if lowering is None else lowering(op)
+    if chain is None:
+        return None
+    joined = _separable(chain)
+    return joined if compiled and has_compiled_form([s.layer for s in joined]) else _separable(_undilated(chain))
+
+
+def has_compiled_form(layers: Sequence[Layer]) -> bool:
+    """Whether ``branches.py`` knows these: separable convolutions with norms, or a pool with a norm or without."""
+    pooled = layers[1:] if layers and isinstance(layers[0], Pool) else layers
+    return _is_separable(layers) or not pooled or (len(pooled) == 1 and isinstance(pooled[0], Norm))
+
+
+def _is_separable(layers: Sequence[Layer]) -> bool:
+    """Whether these are separable convolutions, each with its norm, and ReLUs between them."""
+    rest = layers[1:] if layers and isinstance(layers[0], Relu) else layers
+    kinds = (Separable, Norm, Relu)
+    if len(rest) % 3 != 2 or not all(isinstance(layer, kinds[i % 3]) for i, layer in enumerate(rest)):
+        return False
+    return len({layer.tracks for layer in rest if isinstance(layer, Norm)}) == 1
 
 
 def _of_sequence(op: Op) -> Chain | None:
@@ -333,7 +357,7 @@ def _of_sequence(op: Op) -> Chain | None:
             return None
         if not (chain and isinstance(step.layer, Relu) and isinstance(chain[-1].layer, Relu)):  # once is enough
             chain.append(step)
-    return _separable(_undilated(chain))
+    return chain
 
 
 def _of_pool(op: Op) -> Chain | None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from gradnas.ops import Op
 from gradnas.supergraph.dag_edge import DagEdge
-from gradnas.supergraph.fused.layers import Chain, Layer, Norm, lower
+from gradnas.supergraph.fused.layers import Chain, Layer, Norm, has_compiled_form, lower
 from gradnas.supergraph.mixed_op import MixedOp
 
 Modules = tuple[tuple[nn.Module, ...], ...]
@@ -70,11 +70,13 @@ class Fan:
     Args:
         shared: Groups without weights of their own, such as pools and skips.
         wide: Groups with.
+        compiled: Groups that run as one compiled operation.
         single: Candidates without a fused form.
     """
 
     shared: list[Group] = field(default_factory=list)
     wide: list[Group] = field(default_factory=list)
+    compiled: list[Group] = field(default_factory=list)
     single: list[tuple[Column, Op]] = field(default_factory=list)
 
 
@@ -99,7 +101,7 @@ class Plan:
 
     def groups(self) -> list[Group]:
         """The groups of all fans."""
-        return [group for fan in self.fans for group in (*fan.shared, *fan.wide)]
+        return [group for fan in self.fans for group in (*fan.shared, *fan.wide, *fan.compiled)]
 
     def number(self) -> None:
         """Give each group its number."""
@@ -107,7 +109,9 @@ class Plan:
             group.number = i
 
 
-def compile_cell(nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool, widest: int | None = None) -> Plan:
+def compile_cell(
+    nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool, widest: int | None = None, compiled: bool = False
+) -> Plan:
     """Plan the pass through a cell.
 
     Args:
@@ -115,6 +119,7 @@ def compile_cell(nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool, 
         batch_statistics: Whether norms use the statistics of the batch. Otherwise each edge has statistics of its own,
             and a norm is no layer that edges could share.
         widest: Most columns of a group with weights of its own; None sets no limit.
+        compiled: Whether there are compiled operations.
     """
     states = range(2 + len(nodes))
     partial = parts_seen([edge.op for edges in nodes for edge in edges])
@@ -133,7 +138,7 @@ def compile_cell(nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool, 
                 for k in op.computed:
                     candidate = op.candidates[k]
                     assert isinstance(candidate, Op)
-                    column, chain = Column(n, row, k), lower(candidate)
+                    column, chain = Column(n, row, k), lower(candidate, compiled=compiled)
                     if chain is None:
                         plan.fans[state].single.append((column, candidate))
                     else:
@@ -147,7 +152,10 @@ def compile_cell(nodes: Sequence[Sequence[DagEdge]], *, batch_statistics: bool, 
             # Small kernels first, each size in one piece: the largest one is the frame of all.
             equal.sort(key=lambda member: [step.layer.side for step in member[1]])
             own = _first_own(tuple(step.layer for step in equal[0][1]), batch_statistics)
-            if own == len(equal[0][1]):
+            layers = [step.layer for step in equal[0][1]]
+            if compiled and has_compiled_form(layers):
+                fan.compiled.append(_group(equal, own))
+            elif own == len(layers):
                 fan.shared.append(_group(equal, own))
             else:
                 fan.wide += [_group(piece, own) for piece in _pieces(equal, widest)]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gradnas.supergraph.fused.branches import CompiledGroup
 from gradnas.supergraph.fused.layers import Norm, Source
 from gradnas.supergraph.fused.plan import Column, Fan, Group, Plan
 
@@ -22,8 +23,10 @@ class Program:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._convolutions = _Collection(plan.groups(), norms=False)
-        self._norms = _Collection(plan.groups(), norms=True)
+        side_by_side = [group for fan in plan.fans for group in (*fan.shared, *fan.wide)]
+        self._convolutions = _Collection(side_by_side, norms=False)
+        self._norms = _Collection(side_by_side, norms=True)
+        self._compiled = {group.number: CompiledGroup(group) for fan in plan.fans for group in fan.compiled}
         self._columns = [list(_columns(fan)) for fan in plan.fans]
         self._index: Tensor | None = None
 
@@ -31,8 +34,12 @@ class Program:
         """The weights of all groups; those of convolutions in the precision that autocast asks for."""
         return self._convolutions.collect(autocast) | self._norms.collect(None)
 
+    def compiled(self, group: Group) -> CompiledGroup:
+        """One of ``fan.compiled``."""
+        return self._compiled[group.number]
+
     def mixing(self, weights: Tensor) -> list[list[Tensor]]:
-        """For each state, the mixing weights of what is computed from it: groups, then single candidates.
+        """For each state, the mixing weights of what is computed from it: compiled groups, others, single candidates.
 
         Args:
             weights: The table of the cell, (E, N), or (E, B, N) with one row per example.
@@ -52,7 +59,7 @@ class Program:
 
 
 def _columns(fan: Fan) -> Iterator[tuple[Column, ...]]:
-    for group in (*fan.shared, *fan.wide):
+    for group in (*fan.compiled, *fan.shared, *fan.wide):
         yield group.columns
     for column, _ in fan.single:
         yield (column,)
