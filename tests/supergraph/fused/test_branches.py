@@ -16,6 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
 from gradnas.ops.native import Chains, ChainStage, NormWeights, Pool, PoolKind, StageWeights, is_usable
+from gradnas.spaces import DartsSpace
+from gradnas.supergraph import Model
 from gradnas.supergraph.fused.branches import Branch, branches_definition, is_native, sum_branches
 
 pytestmark = pytest.mark.skipif(not is_usable(torch.float64), reason="there is no C compiler with OpenMP")
@@ -209,3 +211,22 @@ def test_what_is_native() -> None:
     assert not is_native(x.to("meta"))
     with FakeTensorMode() as mode:
         assert not is_native(mode.from_tensor(x))
+
+
+def test_weights_that_are_no_parameters() -> None:
+    """As pruning leaves them: computed from others."""
+    space = DartsSpace(
+        channels=2, cells=1, nodes=1, reductions=0, image_size=6, primitives=("sep_conv_3x3", "skip_connect")
+    )
+    torch.manual_seed(0)
+    models = [Model(space.build(), affine=True, fused=fused) for fused in (True, False)]
+    models[1].load_state_dict(models[0].state_dict())
+    x, outs = randn(2, 3, 6, 6), []
+    for model in models:
+        for module in (m for cell in model.typed_cells() for m in cell.modules()):
+            if isinstance(module, nn.BatchNorm2d | nn.Conv2d):
+                weight = module.weight.detach()
+                del module.weight
+                module.weight = 0.5 * weight
+        outs.append(model(x)[0])
+    torch.testing.assert_close(*outs)

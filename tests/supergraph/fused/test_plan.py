@@ -28,9 +28,9 @@ def make_cell(primitives: Sequence[str] = DARTS_PRIMITIVES, *, reduction: bool =
     return Model(space.build(), affine=affine).typed_cells()[1 if reduction else 0]
 
 
-def plan_of(cell: Cell, *, batch_statistics: bool = True) -> Plan:
+def plan_of(cell: Cell, *, batch_statistics: bool = True, compiled: bool = False) -> Plan:
     nodes = [[edge for edge in node if isinstance(edge, DagEdge)] for node in cell.node_edges()]
-    return compile_cell(nodes, batch_statistics=batch_statistics)
+    return compile_cell(nodes, batch_statistics=batch_statistics, compiled=compiled)
 
 
 def candidates(groups: Sequence[Group]) -> list[list[int]]:
@@ -299,3 +299,41 @@ def test_norms_of_different_settings_are_in_different_groups() -> None:
     pool.bn = nn.BatchNorm2d(2, momentum=0.2, affine=False)
     fan = plan_of(cell).fans[0]
     assert [group.nodes for group in fan.shared] == [(0,), (0, 1), (1,)]
+
+
+# ------------------------------------------------------------------------------------------------ compiled operations
+
+
+@pytest.mark.parametrize("reduction", [True, False])
+@pytest.mark.parametrize("batch_statistics", [True, False])
+def test_pools_skips_and_separable_convolutions_are_compiled_as_they_stand(
+    batch_statistics: bool, reduction: bool
+) -> None:
+    plan = plan_of(make_cell(reduction=reduction), batch_statistics=batch_statistics, compiled=True)
+    chain = [Relu, Separable, Norm]
+    for state, fan in enumerate(plan.fans[:3]):
+        halved = reduction and state < 2  # a factorized reduce is no compiled operation
+        expected = [((MAX,), [Pool, Norm]), ((AVG,), [Pool, Norm]), ((SKIP,), [])][: 2 if halved else 3]
+        expected += [((SEP3, SEP5), 2 * chain), ((DIL3, DIL5), chain)]
+        assert [group.columns for group in fan.compiled] == [columns(state, *which) for which, _ in expected]
+        assert [kinds((*group.prefix, *group.layers)) for group in fan.compiled] == [layers for _, layers in expected]
+        assert [kinds((*group.prefix, *group.layers)) for group in fan.wide] == [[Relu, Halving, Norm]] * halved
+        assert fan.shared == fan.single == []
+    assert {group.number for group in plan.groups()} == set(range(len(plan.groups())))
+
+
+def test_what_has_no_compiled_form_is_planned_as_without_it() -> None:
+    names = ("conv_7x1_1x7", "convbnrelu_3x3", "max_pool_3x3")
+    with_it, without = (plan_of(make_cell(names), compiled=compiled) for compiled in (True, False))
+    for one, other in zip(with_it.fans, without.fans, strict=True):
+        assert [group.columns for group in one.wide] == [group.columns for group in other.wide]
+        assert [group.columns for group in one.compiled] == [group.columns for group in other.shared]
+
+
+def test_norms_that_differ_in_whether_they_track_are_not_one_compiled_chain() -> None:
+    cell = make_cell(("sep_conv_3x3", "skip_connect"))
+    for op in cell.mixed_ops():
+        op.candidates[0].layers[3] = nn.BatchNorm2d(2, affine=False, track_running_stats=False)
+    for fan in plan_of(cell, compiled=True).fans[:3]:
+        assert candidates(fan.compiled) == [[1] * len(fan.compiled[0].columns)]
+        assert candidates(fan.wide) == [[0] * len(fan.wide[0].columns)]

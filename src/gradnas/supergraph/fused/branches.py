@@ -95,7 +95,10 @@ class CompiledGroup:
         norms = [_norm_weights(norm, running=running) for norm in self.norms]
         if self._stages:
             pairs = zip(self._convolutions, norms, strict=True)
-            weights = [StageWeights(_weight(spatial), _weight(pointwise), *own) for (spatial, pointwise), own in pairs]
+            weights = [
+                StageWeights(layers.read(spatial, "weight"), layers.read(pointwise, "weight"), *own)
+                for (spatial, pointwise), own in pairs
+            ]
             return Branch(Chains(tuple(self._stages), tuple(places), self._relu, known), mixing, weights)
         kind, size, stride, padding = PoolKind.IDENTITY, 1, 1, 0
         if self._pool is not None:
@@ -179,12 +182,7 @@ def _places(hows: Any) -> int:
 def _norm_weights(norm: nn.BatchNorm2d, *, running: bool) -> NormWeights:
     buffers = norm._buffers
     statistics = (buffers["running_mean"], buffers["running_var"]) if running else (None, None)
-    return NormWeights(norm._parameters["weight"], norm._parameters["bias"], *statistics)
-
-
-def _weight(module: nn.Module) -> Tensor:
-    weight = module._parameters.get("weight")
-    return module.weight if weight is None else weight  # type: ignore[return-value]  # a convolution has one
+    return NormWeights(layers.read(norm, "weight"), layers.read(norm, "bias"), *statistics)
 
 
 Running = list[list[tuple[Tensor | None, ...]]]

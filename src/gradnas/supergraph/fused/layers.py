@@ -56,6 +56,12 @@ Source = tuple[nn.Module, str]
 """Where a weight is kept: a module and the name of its attribute."""
 
 
+def read(module: nn.Module, name: str) -> Tensor:
+    """What ``getattr`` gives, sooner where the weight is an ordinary parameter."""
+    weight = module._parameters.get(name)
+    return weight if weight is not None else getattr(module, name)
+
+
 class Layer:
     """One layer of a chain; equal layers can run side by side."""
 

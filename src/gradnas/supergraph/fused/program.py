@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from gradnas.supergraph.fused.branches import CompiledGroup
-from gradnas.supergraph.fused.layers import Norm, Source
+from gradnas.supergraph.fused.layers import Norm, Source, read
 from gradnas.supergraph.fused.plan import Column, Fan, Group, Plan
 
 Collected = dict[tuple[int, int], list[Tensor]]
@@ -83,7 +83,7 @@ class _Collection:
 def _side_by_side(sources: list[Source], dtype: torch.dtype | None) -> Tensor:
     """Weights one after the other on the first axis; depthwise kernels smaller than the largest in a frame of zeros."""
     # Kernels of one size come one after the other.
-    runs = [list(run) for _, run in groupby((_weight(*source) for source in sources), lambda t: t.shape)]
+    runs = [list(run) for _, run in groupby((read(*source) for source in sources), lambda t: t.shape)]
     joined = [torch.cat(run) if len(run) > 1 else run[0] for run in runs]
     if len(joined) > 1:
         largest = max(kernel.shape[-1] for kernel in joined)
@@ -91,9 +91,3 @@ def _side_by_side(sources: list[Source], dtype: torch.dtype | None) -> Tensor:
         joined = [torch.cat([F.pad(k, (m,) * 4) if m else k for k, m in zip(joined, margins, strict=True)])]
     # Autocast leaves float64 alone.
     return joined[0] if dtype is None or joined[0].dtype == torch.float64 else joined[0].to(dtype)
-
-
-def _weight(module: nn.Module, name: str) -> Tensor:
-    """What ``getattr`` gives, sooner where the weight is an ordinary parameter."""
-    weight = module._parameters.get(name)
-    return weight if weight is not None else getattr(module, name)
