@@ -50,20 +50,27 @@ def addresses(tensors: Sequence[Tensor | None], dtype: torch.dtype) -> ctypes.Ar
         TypeError: For a tensor elsewhere than on the CPU, or of another precision.
         ValueError: For one that is not contiguous, in channels_last if it is an image.
     """
-    return (ctypes.c_void_p * len(tensors))(*[None if t is None else _address(t, (dtype,)) for t in tensors])
+    for t in tensors:
+        if t is not None and not (t.dtype is dtype and t.is_cpu and _in_order(t)):
+            _refuse(t, dtype)
+    return (ctypes.c_void_p * len(tensors))(*[None if t is None else t.data_ptr() for t in tensors])
 
 
 def _pointer(argument: Argument, dtype: torch.dtype) -> Any:
     if isinstance(argument, Tensor):
-        return ctypes.c_void_p(_address(argument, (dtype, torch.float64)))
+        if not (argument.dtype in (dtype, torch.float64) and argument.is_cpu and _in_order(argument)):
+            _refuse(argument, dtype)
+        return ctypes.c_void_p(argument.data_ptr())
     if isinstance(argument, ctypes.Structure):
         return ctypes.byref(argument)
     return ctypes.c_void_p(None) if argument is None else argument
 
 
-def _address(tensor: Tensor, dtypes: Sequence[torch.dtype]) -> int:
-    if tensor.dtype not in dtypes or not tensor.is_cpu:
-        raise TypeError(f"compiled operations take {dtypes[0]} on the CPU, got {tensor.dtype} on {tensor.device}.")
-    if not tensor.is_contiguous() and not tensor.is_contiguous(memory_format=torch.channels_last):
-        raise ValueError(f"compiled operations take contiguous tensors, got strides {tensor.stride()}.")
-    return tensor.data_ptr()
+def _in_order(tensor: Tensor) -> bool:
+    return tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def _refuse(tensor: Tensor, dtype: torch.dtype) -> None:
+    if not tensor.is_cpu or _in_order(tensor):
+        raise TypeError(f"compiled operations take {dtype} on the CPU, got {tensor.dtype} on {tensor.device}.")
+    raise ValueError(f"compiled operations take contiguous tensors, got strides {tensor.stride()}.")

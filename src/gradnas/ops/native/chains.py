@@ -5,6 +5,7 @@ Shape suffixes: B images, M columns, J places that columns go to, C channels int
 """
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -117,16 +118,14 @@ def native_chains(
     Raises:
         ValueError: For sizes that do not go together.
     """
-    stages = _stages(x, mixing, weights, how)
+    prepared = _prepare(x, mixing, weights, how)
     images = x.contiguous(memory_format=torch.channels_last)
-    shape = len(x), stages[-1].outputs, stages[-1].out_h, stages[-1].out_w
-    filled = filled_places(outs, how.places, shape, x.dtype)
-    sizes = _sizes(x, mixing, how)
-    needed = numbers([0, 0])
-    call("chains_sizes", x.dtype, (sizes, stages, needed))
-    raw, moments = x.new_empty(needed[0]), x.new_empty(needed[1], dtype=torch.float64)
+    filled = filled_places(outs, how.places, prepared.shape, x.dtype)
+    raw = x.new_empty(prepared.kept[0])
+    moments = x.new_empty(prepared.kept[1], dtype=torch.float64)
     adds = numbers([out is not None for out in outs])
-    arguments = (sizes, stages, numbers(how.places), adds, _sides(weights), _given(weights, x.dtype), images)
+    given = addresses([w for own in weights for w in own], x.dtype)
+    arguments = (prepared.sizes, prepared.stages, prepared.places, adds, prepared.sides, given, images)
     call("chains", x.dtype, (*arguments, mixing.contiguous(), raw, moments, addresses(filled, x.dtype)), threads=True)
     return filled, (raw, moments)
 
@@ -161,63 +160,70 @@ def native_chains_gradients(
     Returns:
         Gradients of x, of mixing, and of the weights; None for those not wanted.
     """
-    stages = _stages(x, mixing, weights, how)
+    prepared = _prepare(x, mixing, weights, how)
     images = x.contiguous(memory_format=torch.channels_last)
     raw, moments = kept
     over = of_x is not None
     if for_x and of_x is None:
         of_x = torch.empty_like(images)
     of_mixing = torch.empty_like(mixing, memory_format=torch.contiguous_format) if for_mixing else None
-    learned = [w for own in weights for w in own[:4]]
-    found = room_for(wanted, learned)
-    sizes, given = _sizes(x, mixing, how), _given(weights, x.dtype)
-    arguments = (sizes, stages, numbers(how.places), _sides(weights), given, images, mixing.contiguous(), raw, moments)
+    found = room_for(wanted, [w for own in weights for w in own[:4]])
+    given = addresses([w for own in weights for w in own], x.dtype)
+    arguments = (prepared.sizes, prepared.stages, prepared.places, prepared.sides, given, images)
+    numbers_given = (mixing.contiguous(), raw, moments, addresses(gradients, x.dtype))
     between = raw.new_empty(raw.numel() if len(how.stages) > 1 else 0)
     rest = (of_x if for_x else None, ctypes.c_longlong(over), of_mixing, addresses(found, x.dtype))
-    call("chains_gradients", x.dtype, (*arguments, addresses(gradients, x.dtype), between, *rest), threads=True)
+    call("chains_gradients", x.dtype, (*arguments, *numbers_given, between, *rest), threads=True)
     return of_x if for_x else None, of_mixing, found
 
 
-def _given(weights: Sequence[StageWeights], dtype: torch.dtype) -> ctypes.Array[Any]:
-    return addresses([w for own in weights for w in own], dtype)
+class _Prepared(NamedTuple):
+    """What does not depend on numbers: arguments of the functions, the shape of the outputs, sizes of what is kept."""
+
+    sizes: _Chains
+    stages: ctypes.Array[_Stage]
+    places: ctypes.Array[Any]
+    sides: ctypes.Array[Any]
+    shape: tuple[int, ...]
+    kept: tuple[int, int]
 
 
-def _sides(weights: Sequence[StageWeights]) -> ctypes.Array[ctypes.c_longlong]:
-    return numbers([side for own in weights for side in own.kernel.shape[2:]])
+def _prepare(x: Tensor, mixing: Tensor, weights: Sequence[StageWeights], how: Chains) -> _Prepared:
+    if how.known:
+        refuse_unknown(weights)
+    kernels, matrices = tuple(w.kernel.shape for w in weights), tuple(w.matrix.shape for w in weights)
+    return _prepared(x.dtype, x.shape, mixing.shape, kernels, matrices, how)
 
 
-def _sizes(x: Tensor, mixing: Tensor, how: Chains) -> _Chains:
+@functools.lru_cache(maxsize=1024)
+def _prepared(
+    dtype: torch.dtype,
+    images: torch.Size,
+    mixing: torch.Size,
+    kernels: tuple[torch.Size, ...],
+    matrices: tuple[torch.Size, ...],
+    how: Chains,
+) -> _Prepared:
     columns = len(how.places)
-    return _Chains(len(x), columns, len(how.stages), columns if mixing.dim() == 2 else 0, how.relu, how.known)
-
-
-def _stages(x: Tensor, mixing: Tensor, weights: Sequence[StageWeights], how: Chains) -> ctypes.Array[_Stage]:
-    columns = len(how.places)
-    if len(weights) != columns * len(how.stages) or mixing.shape[-1] != columns:
+    if len(kernels) != columns * len(how.stages) or mixing[-1] != columns:
         raise ValueError(
-            f"{columns} columns of {len(how.stages)} stages need as many sets of weights, got {len(weights)}, "
-            f"and a mixing weight for each column, got {mixing.shape[-1]}."
+            f"{columns} columns of {len(how.stages)} stages need as many sets of weights, got {len(kernels)}, "
+            f"and a mixing weight for each column, got {mixing[-1]}."
         )
-    refuse_unknown(weights, known=how.known)
     stages = (_Stage * len(how.stages))()
-    channels, height, width = x.shape[1:]
+    batch, channels, height, width = images
     for i, stage in enumerate(how.stages):
-        own = weights[i * columns : (i + 1) * columns]
-        outputs = len(own[0].matrix)
-        if any(len(w.kernel) != channels or w.matrix.shape[:2] != (outputs, channels) for w in own):
+        own = slice(i * columns, (i + 1) * columns)
+        outputs = matrices[own][0][0]
+        if any(k[0] != channels for k in kernels[own]) or any(m[:2] != (outputs, channels) for m in matrices[own]):
             raise ValueError(
                 f"stage {i} takes {channels} channels and gives {outputs} in all columns, got kernels of "
-                f"{[tuple(w.kernel.shape) for w in own]} and matrices of {[tuple(w.matrix.shape) for w in own]}."
+                f"{[tuple(k) for k in kernels[own]]} and matrices of {[tuple(m) for m in matrices[own]]}."
             )
         kernel, stride, padding, dilation = stage[:4]
-        if any(
-            side > largest or (largest - side) % 2
-            for w in own
-            for side, largest in zip(w.kernel.shape[2:], kernel, strict=True)
-        ):
-            raise ValueError(
-                f"kernels must fit into the middle of one of {kernel}, got {[tuple(w.kernel.shape) for w in own]}."
-            )
+        sides = ((k[axis], kernel[axis - 2]) for k in kernels[own] for axis in (2, 3))
+        if any(side > largest or (largest - side) % 2 for side, largest in sides):
+            raise ValueError(f"kernels must fit into the middle of one of {kernel}, got {[*map(tuple, kernels[own])]}.")
         out_h = (height + 2 * padding[0] - dilation * (kernel[0] - 1) - 1) // stride + 1
         out_w = (width + 2 * padding[1] - dilation * (kernel[1] - 1) - 1) // stride + 1
         if stride not in (1, 2) or dilation not in (1, 2) or min(out_h, out_w) < 1:
@@ -227,8 +233,12 @@ def _stages(x: Tensor, mixing: Tensor, weights: Sequence[StageWeights], how: Cha
                 f"padding={tuple(padding)}."
             )
         if not how.known:
-            refuse_one_value(len(x), out_h, out_w)
+            refuse_one_value(batch, out_h, out_w)
         sizes = (height, width, channels, out_h, out_w, outputs, *kernel, stride, *padding, dilation)
         stages[i] = _Stage(*sizes, stage.eps, stage.momentum)
         channels, height, width = outputs, out_h, out_w
-    return stages
+    chains = _Chains(batch, columns, len(how.stages), columns if len(mixing) == 2 else 0, how.relu, how.known)
+    kept = numbers([0, 0])
+    call("chains_sizes", dtype, (chains, stages, kept))
+    places, all_sides = numbers(how.places), numbers([side for k in kernels for side in k[2:]])
+    return _Prepared(chains, stages, places, all_sides, (batch, channels, height, width), (kept[0], kept[1]))

@@ -67,7 +67,7 @@ class _Normed(Protocol):
     def mean(self) -> Tensor | None: ...
 
 
-def refuse_unknown(weights: Sequence[_Normed], *, known: bool) -> None:
-    """Raise a ValueError if statistics are to be used that are not there."""
-    if known and any(own.mean is None for own in weights):
+def refuse_unknown(weights: Sequence[_Normed]) -> None:
+    """Raise a ValueError if running statistics are missing."""
+    if any(own.mean is None for own in weights):
         raise ValueError("norms of known statistics need a running mean and variance in every column.")

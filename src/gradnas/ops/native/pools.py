@@ -152,7 +152,8 @@ def _prepared(x: Tensor, mixing: Tensor, weights: Sequence[NormWeights], how: Po
         raise ValueError(
             f"{columns} columns need as many mixing weights and norms, got {mixing.shape[-1]} and {len(weights)}."
         )
-    refuse_unknown(weights, known=how.known)
+    if how.known:
+        refuse_unknown(weights)
     if min(out_h, out_w, how.stride) < 1 or how.padding > how.size // 2:
         raise ValueError(
             f"a window of {how.size}, padded by at most half of it, must fit into the image, got "

@@ -56,58 +56,62 @@ class CompiledGroup:
 
     Args:
         group: Of separable convolutions, or of a pool or the state itself, with norms.
+        places: Where each column goes.
     """
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, places: Sequence[int]) -> None:
         steps = [(layer, modules) for layer, modules in group.steps() if not isinstance(layer, layers.Relu)]
-        self._relu = len(steps) < len(group.modules) and isinstance((*group.prefix, *group.layers)[0], layers.Relu)
+        relu = isinstance(next(iter((*group.prefix, *group.layers)), None), layers.Relu)
         own_norms = [(layer, modules) for layer, modules in steps if isinstance(layer, layers.Norm)]
         self._tracks = any(layer.tracks for layer, _ in own_norms)
         self.norms: list[nn.BatchNorm2d] = [norm for _, modules in own_norms for (norm,) in modules]  # type: ignore[misc]  # a Norm has one
         self._convolutions: list[tuple[nn.Module, nn.Module]] = []
-        self._stages: list[ChainStage] = []
-        self._pool: layers.Pool | None = None
-        self._eps, self._momentum = (own_norms[0][0].eps, own_norms[0][0].momentum) if own_norms else (0.0, 0.0)
-        self._columns = len(group.columns)
+        stages: list[ChainStage] = []
+        pool: layers.Pool | None = None
         for i, (layer, modules) in enumerate(steps):
             if isinstance(layer, layers.Separable):
                 norm, _ = steps[i + 1]
                 assert isinstance(norm, layers.Norm)
                 conv = layer.depthwise
-                self._stages.append(
+                stages.append(
                     ChainStage(conv.kernel, conv.stride[0], conv.padding, conv.dilation[0], norm.eps, norm.momentum)
                 )
                 self._convolutions += modules  # type: ignore[arg-type]  # pairs
             elif isinstance(layer, layers.Pool):
-                self._pool = layer
+                pool = layer
+        if stages:
+            self._how: Chains | Pool = Chains(tuple(stages), tuple(places), relu)
+        else:
+            self._how = _pool_of(pool, own_norms[0][0] if own_norms else None, tuple(places))
 
-    def branch(self, mixing: Tensor, places: Sequence[int], *, training: bool, moving: bool) -> Branch:
+    def branch(self, mixing: Tensor, *, training: bool, moving: bool) -> Branch:
         """The group with its weights as they are now.
 
         Args:
             mixing: Its mixing weights, (M,), or (B, M).
-            places: Where each column goes.
             training: Whether norms use the statistics of the batch.
             moving: Whether running statistics move.
         """
         known = self._tracks and not training
         running = known or (self._tracks and moving)
         norms = [_norm_weights(norm, running=running) for norm in self.norms]
-        if self._stages:
-            pairs = zip(self._convolutions, norms, strict=True)
-            weights = [
-                StageWeights(layers.read(spatial, "weight"), layers.read(pointwise, "weight"), *own)
-                for (spatial, pointwise), own in pairs
-            ]
-            return Branch(Chains(tuple(self._stages), tuple(places), self._relu, known), mixing, weights)
-        kind, size, stride, padding = PoolKind.IDENTITY, 1, 1, 0
-        if self._pool is not None:
-            kind = PoolKind.AVERAGE if self._pool.average else PoolKind.MAXIMUM
-            size, stride, padding = self._pool.size, self._pool.stride, self._pool.padding
-        how = Pool(
-            kind, size, stride, padding, bool(norms), self._eps, self._momentum, tuple(places), known and bool(norms)
-        )
-        return Branch(how, mixing, norms or [NormWeights()] * self._columns)
+        how = self._how._replace(known=True) if known else self._how
+        if isinstance(how, Pool):
+            return Branch(how, mixing, norms or [NormWeights()] * len(how.places))
+        weights = [
+            StageWeights(layers.read(spatial, "weight"), layers.read(pointwise, "weight"), *own)
+            for (spatial, pointwise), own in zip(self._convolutions, norms, strict=True)
+        ]
+        return Branch(how, mixing, weights)
+
+
+def _pool_of(pool: layers.Pool | None, norm: layers.Norm | None, places: tuple[int, ...]) -> Pool:
+    kind, window = PoolKind.IDENTITY, (1, 1, 0)
+    if pool is not None:
+        kind = PoolKind.AVERAGE if pool.average else PoolKind.MAXIMUM
+        window = pool.size, pool.stride, pool.padding
+    eps, momentum = (0.0, 0.0) if norm is None else (norm.eps, norm.momentum)
+    return Pool(kind, *window, norm is not None, eps, momentum, places)
 
 
 def is_native(x: Tensor) -> bool:

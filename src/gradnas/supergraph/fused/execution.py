@@ -216,15 +216,13 @@ class _Pass:
         """What compiled operations make of a state, for each node they lead to."""
         if not fan.compiled:
             return
-        nodes = sorted({node for group in fan.compiled for node in group.nodes})
         branches = []
         for group, own in zip(fan.compiled, mixing, strict=True):
             compiled = self._program.compiled(group)
-            places = [nodes.index(node) for node in group.nodes]
-            branches.append(compiled.branch(own, places, training=self._training, moving=self._moving))
+            branches.append(compiled.branch(own, training=self._training, moving=self._moving))
             if self._moving:
                 self._counted += compiled.norms
-        yield from zip(nodes, sum_branches(x, branches), strict=True)
+        yield from zip(fan.places, sum_branches(x, branches), strict=True)
 
     def _fan(self, fan: Fan, x: Tensor, mixing: Sequence[Tensor]) -> Iterator[tuple[int, bool, Tensor]]:
         """What else comes from a state, in parts: the node it goes to, whether it is in sub-images, and the tensor."""

@@ -58,8 +58,8 @@ Source = tuple[nn.Module, str]
 
 def read(module: nn.Module, name: str) -> Tensor:
     """What ``getattr`` gives, sooner where the weight is an ordinary parameter."""
-    weight = module._parameters.get(name)
-    return weight if weight is not None else getattr(module, name)
+    parameters = module._parameters
+    return parameters[name] if name in parameters else getattr(module, name)  # type: ignore[return-value]  # norms have None
 
 
 class Layer:

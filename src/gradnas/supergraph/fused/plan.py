@@ -79,6 +79,11 @@ class Fan:
     compiled: list[Group] = field(default_factory=list)
     single: list[tuple[Column, Op]] = field(default_factory=list)
 
+    @property
+    def places(self) -> list[int]:
+        """The nodes that compiled groups lead to."""
+        return sorted({node for group in self.compiled for node in group.nodes})
+
 
 @dataclass
 class Plan:

@@ -26,7 +26,11 @@ class Program:
         side_by_side = [group for fan in plan.fans for group in (*fan.shared, *fan.wide)]
         self._convolutions = _Collection(side_by_side, norms=False)
         self._norms = _Collection(side_by_side, norms=True)
-        self._compiled = {group.number: CompiledGroup(group) for fan in plan.fans for group in fan.compiled}
+        self._compiled = {
+            group.number: CompiledGroup(group, [fan.places.index(node) for node in group.nodes])
+            for fan in plan.fans
+            for group in fan.compiled
+        }
         self._columns = [list(_columns(fan)) for fan in plan.fans]
         self._index: Tensor | None = None
 
