@@ -68,11 +68,13 @@ class Case:
         channels: Sequence[int] = (3, 4),
         affine: bool = False,
         per_example: bool = False,
+        ties: bool = False,
         dtype: torch.dtype = torch.float64,
     ) -> None:
         columns = len(how.places)
         self.how = how
         self.x = randn(batch, channels[0], *size, seed=0, dtype=dtype)
+        self.x = self.x.round() if ties else self.x  # to many zeros, where a ReLU is closed
         self.mixing = randn(*((batch, columns) if per_example else (columns,)), seed=1, dtype=dtype)
         self.weights = []
         for s, stage in enumerate(how.stages):
@@ -163,6 +165,7 @@ def test_any_shape(data: st.DataObject) -> None:
         channels=channels,
         affine=data.draw(st.booleans()),
         per_example=data.draw(st.booleans()),
+        ties=data.draw(st.booleans()),
     )
     case.check(1e-8)
 
@@ -251,7 +254,13 @@ def test_a_place_that_nothing_goes_to_stays_empty_and_one_without_a_gradient_has
     assert all(torch.equal(a, b) for a, b in zip(found, with_zeros[3], strict=True) if a is not None)
 
 
+@pytest.mark.parametrize("width", [40, 130])
+def test_wide_images(width: int) -> None:
+    Case(Chains(TWO, (0, 0), relu=True), batch=1, size=(4, width), channels=[2, 2, 2]).check()
+
+
 def test_no_number_spreads_to_all_of_its_channels_and_no_further() -> None:
+    """Columns of as many channels as a vector has; narrower ones share packs, and what is no number."""
     case = Case(Chains((stage(),), (0, 1), relu=True), channels=[16, 16])
     kernel = case.weights[0].kernel
     kernel[3] = torch.nan  # of the first column
@@ -260,10 +269,40 @@ def test_no_number_spreads_to_all_of_its_channels_and_no_further() -> None:
     assert outs[0].isnan().all()
     assert outs[1] is not None
     assert not outs[1].isnan().any()
-    case.x[0, 2, 3, 3] = torch.nan  # not taken for a number below 0
-    outs, _ = native_chains(case.x, case.mixing, case.weights, case.how, [None, None])
-    assert outs[1] is not None
-    assert outs[1].isnan().all()
+    for channels in (3, 16):
+        case = Case(Chains((stage(),), (0,), relu=True), channels=[channels, channels])
+        case.x[0, 2, 3, 3] = torch.nan  # not taken for a number below 0
+        outs, _ = native_chains(case.x, case.mixing, case.weights, case.how, [None])
+        assert outs[0] is not None
+        assert outs[0].isnan().all()
+
+
+def test_one_norm_of_two_columns_moves_twice() -> None:
+    case = Case(Chains((stage(),), (0, 1), relu=True), channels=[16, 16])
+    first, second = case.weights
+    case.weights[1] = StageWeights(*second[:4], first.mean, first.variance)
+    assert first.mean is not None
+    before = first.mean.clone()
+    raw = [F.conv2d(F.conv2d(case.x.relu(), w.kernel, padding=1, groups=16), w.matrix) for w in case.weights]
+    native_chains(case.x, case.mixing, case.weights, case.how, [None, None])
+    means = [y.mean((0, 2, 3)) for y in raw]
+    torch.testing.assert_close(first.mean, 0.9 * (0.9 * before + 0.1 * means[0]) + 0.1 * means[1])
+
+
+def test_what_is_kept_may_come_back_in_other_memory() -> None:
+    """As from hooks that keep tensors elsewhere."""
+    case = Case(Chains((stage(), stage()), (0, 1), relu=True), channels=[3, 3, 3])
+    upstream = [randn(2, 3, 6, 5, seed=i) for i in range(2)]
+    _, (raw, moments) = native_chains(case.x, case.mixing, case.weights, case.how, [None, None])
+    wanted = [w is not None for own in case.weights for w in own[:4]]
+    odd = torch.empty(len(raw) + 1, dtype=raw.dtype)[1:].copy_(raw)
+    found = [
+        native_chains_gradients(case.x, case.mixing, case.weights, case.how, (kept, moments), upstream, wanted=wanted)[
+            :2
+        ]
+        for kept in (raw, odd)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))  # type: ignore[arg-type]  # all are there
 
 
 def test_other_memory_formats_are_brought_into_order() -> None:
@@ -292,7 +331,7 @@ def test_sizes_that_do_not_go_together_are_refused() -> None:
             native_chains(**given)
 
     refused("2 columns of 1 stages need as many sets of weights, got 1", weights=case.weights[:1])
-    refused("a mixing weight for each column, got 3", mixing=randn(3, seed=0))
+    refused("or each image and column, got \\(3,\\)", mixing=randn(3, seed=0))
     refused("stage 0 takes 5 channels and gives 4 in all columns, got kernels of", x=randn(2, 5, 6, 5, seed=0))
     refused("fit into the middle of one of \\(2, 3\\)", how=case.how._replace(stages=(stage((2, 3)),)))
     refused("stride and dilation must be 1 or 2", how=case.how._replace(stages=(stage()._replace(stride=3),)))
@@ -301,6 +340,13 @@ def test_sizes_that_do_not_go_together_are_refused() -> None:
     refused("one shape, got \\(2, 4, 1, 1\\) and \\(2, 4, 6, 5\\)", outs=[randn(2, 4, 1, 1, seed=0)])
     one = [own._replace(kernel=own.kernel[:, :, 1:2, 1:2].contiguous()) for own in case.weights]
     refused("more than one value per channel, got one image of 1x1", x=case.x[:1, :, :1, :1], weights=one)
+    refused(
+        "of 4 channels needs as many .* got \\[None, None, 3, 4\\]",
+        weights=[w._replace(mean=w.mean[:3]) for w in case.weights],
+    )  # type: ignore[index]  # there is one
+    refused("in channels_last, got \\(2, 4, 6, 5\\) with strides", outs=[randn(2, 4, 6, 5, seed=0).contiguous()])
+    half = [own._replace(variance=None) for own in case.weights]
+    refused("need a running mean and variance", weights=half)
     unknown = [own._replace(mean=None, variance=None) for own in case.weights]
     refused("need a running mean and variance", weights=unknown, how=case.how._replace(known=True))
     with pytest.raises(TypeError, match=r"take torch.float64 on the CPU, got torch.float32 on cpu"):
@@ -309,3 +355,14 @@ def test_sizes_that_do_not_go_together_are_refused() -> None:
         )
     turned = [w._replace(matrix=w.matrix.transpose(0, 1).contiguous().transpose(0, 1)) for w in case.weights]
     refused("take contiguous tensors, got strides", weights=turned)
+
+
+def test_gradients_of_another_shape_are_refused() -> None:
+    case = Case(Chains((stage(),), (0,), relu=True), channels=[3, 3])
+    _, kept = native_chains(case.x, case.mixing, case.weights, case.how, [None])
+    inputs = (case.x, case.mixing, case.weights, case.how, kept)
+    wanted = [False] * 4
+    right = randn(2, 3, 6, 5, seed=0)
+    for upstream, of_x in ((randn(1, 3, 6, 5, seed=0), None), (right.contiguous(), None), (right, right[:1])):
+        with pytest.raises(ValueError, match=r"expected images of .*\(?2, 3, 6, 5.* in channels_last, got"):
+            native_chains_gradients(*inputs, [upstream], wanted=wanted, of_x=of_x)

@@ -222,3 +222,36 @@ def test_the_state_itself_is_not_copied() -> None:
     x = randn(2, 3, 6, 5, seed=0)
     _, (kept, _) = native_pool(x, torch.ones(1, dtype=torch.float64), [NormWeights()], SKIP, [None])
     assert kept.data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize("how", [SKIP, MAX3._replace(normed=False)])
+def test_without_a_norm_the_gradient_does_not_look_at_the_input(how: Pool) -> None:
+    x = randn(1, 2, 5, 5, seed=0)
+    x[0, 1, 2, 2], x[0, 0, 4, 4] = torch.inf, -torch.inf
+    mixing, upstream = torch.ones(1, dtype=torch.float64), randn(1, 2, 5, 5, seed=1)
+    outs, kept = native_pool(x, mixing, [NormWeights()], how, [None])
+    of_x, _, _ = native_pool_gradients(x, mixing, [NormWeights()], how, kept, [upstream], wanted=[False, False])
+    leaf = x.clone().requires_grad_()
+    expected = of_torch(leaf, mixing, [NormWeights()], how)[0]
+    torch.testing.assert_close(outs[0], expected.detach())
+    torch.testing.assert_close(of_x, torch.autograd.grad(expected, leaf, upstream)[0])
+
+
+def test_what_is_kept_may_come_back_in_another_memory_format() -> None:
+    x, mixing, weights = randn(2, 3, 6, 5, seed=0), torch.ones(1, dtype=torch.float64), norms(MAX3, 3, affine=False)
+    upstream = [randn(2, 3, 6, 5, seed=1)]
+    _, (pooled, moments) = native_pool(x, mixing, weights, MAX3, [None])
+    found = [
+        native_pool_gradients(x, mixing, weights, MAX3, (kept, moments), upstream, wanted=[False, False])[0]
+        for kept in (pooled, pooled.contiguous())
+    ]
+    assert torch.equal(*found)  # type: ignore[arg-type]  # all are there
+
+
+def test_gradients_of_another_shape_are_refused() -> None:
+    x, mixing, weights = randn(2, 3, 6, 5, seed=0), torch.ones(1, dtype=torch.float64), norms(MAX3, 3, affine=False)
+    _, kept = native_pool(x, mixing, weights, MAX3, [None])
+    right = randn(2, 3, 6, 5, seed=0)
+    for upstream, of_x in ((randn(1, 3, 6, 5, seed=0), None), (right.contiguous(), None), (right, right[:1])):
+        with pytest.raises(ValueError, match=r"expected images of .* in channels_last, got"):
+            native_pool_gradients(x, mixing, weights, MAX3, kept, [upstream], wanted=[False, False], of_x=of_x)

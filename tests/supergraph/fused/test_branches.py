@@ -18,7 +18,9 @@ from torch.autograd import gradcheck, gradgradcheck
 from gradnas.ops.native import Chains, ChainStage, NormWeights, Pool, PoolKind, StageWeights, is_usable
 from gradnas.spaces import DartsSpace
 from gradnas.supergraph import Model
-from gradnas.supergraph.fused.branches import Branch, branches_definition, is_native, sum_branches
+from gradnas.supergraph.fused.branches import Branch, CompiledGroup, branches_definition, is_native, sum_branches
+from gradnas.supergraph.fused.layers import Convolution, Layer, Norm, Relu, Separable
+from gradnas.supergraph.fused.plan import Column, Group
 
 pytestmark = pytest.mark.skipif(not is_usable(torch.float64), reason="there is no C compiler with OpenMP")
 
@@ -184,6 +186,46 @@ def test_a_weight_that_has_changed_is_noticed() -> None:
         sample.inputs[2].mul_(2.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+def test_statistics_that_have_changed_are_noticed() -> None:
+    sample = Sample(known=True)
+    y = sample.compiled(*sample.inputs)
+    sample.hows = [how._replace(known=False) for how in sample.hows]
+    sample.compiled(*sample.inputs)  # moves them
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_two_passes_may_come_before_their_gradients() -> None:
+    sample = Sample()
+    first, second = sample.compiled(*sample.inputs), sample.compiled(*sample.inputs)
+    both = (torch.autograd.grad(y.sin().sum(), sample.inputs) for y in (first, second))
+    assert all(torch.equal(a, b) for a, b in zip(*both, strict=True))
+
+
+def test_what_is_kept_may_be_kept_elsewhere() -> None:
+    sample = Sample()
+    expected = torch.autograd.grad(sample.compiled(*sample.inputs).sin().sum(), sample.inputs)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().numpy().copy(), torch.from_numpy):
+        y = sample.compiled(*sample.inputs)
+    found = torch.autograd.grad(y.sin().sum(), sample.inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_a_group_without_a_relu() -> None:
+    conv = Convolution(C, C, (3, 3), (1, 1), (1, 1), (1, 1), C)
+    modules = [nn.Conv2d(C, C, 3, padding=1, groups=C, bias=False), nn.Conv2d(C, C, 1, bias=False), nn.BatchNorm2d(C)]
+    pointwise = Convolution(C, C, (1, 1), (1, 1), (0, 0), (1, 1), 1)
+    chain: tuple[Layer, ...] = (Separable(conv, pointwise), Norm(C, 1e-5, 0.1, affine=True, tracks=True))
+    own = (((modules[0], modules[1]),), ((modules[2],),))
+    for layers, of_layers in ((chain, own), ((Relu(), *chain), (((),), *own))):
+        group = Group((), layers, (Column(0, 0, 0),), of_layers)
+        branch = CompiledGroup(group, [0]).branch(torch.ones(1), training=True, moving=False)
+        x = randn(2, C, 5, 5)
+        (y,) = sum_branches(x, [branch])
+        torch.testing.assert_close(y, nn.Sequential(*modules)(x.relu() if len(layers) == 3 else x))
 
 
 def test_what_is_kept_goes_with_the_graph() -> None:

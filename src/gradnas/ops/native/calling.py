@@ -48,12 +48,32 @@ def addresses(tensors: Sequence[Tensor | None], dtype: torch.dtype) -> ctypes.Ar
 
     Raises:
         TypeError: For a tensor elsewhere than on the CPU, or of another precision.
-        ValueError: For one that is not contiguous, in channels_last if it is an image.
+        ValueError: For one that is not contiguous.
     """
     for t in tensors:
         if t is not None and not (t.dtype is dtype and t.is_cpu and _in_order(t)):
             _refuse(t, dtype)
     return (ctypes.c_void_p * len(tensors))(*[None if t is None else t.data_ptr() for t in tensors])
+
+
+def image_addresses(images: Sequence[Tensor | None], shape: tuple[int, ...], dtype: torch.dtype) -> ctypes.Array[Any]:
+    """The same for images of one shape in channels_last.
+
+    Raises:
+        TypeError: As of :func:`addresses`.
+        ValueError: For an image of another shape or in another memory format.
+    """
+    for image in images:
+        if image is not None and (image.shape != shape or not image.is_contiguous(memory_format=torch.channels_last)):
+            raise ValueError(
+                f"expected images of {shape} in channels_last, got {tuple(image.shape)} with strides {image.stride()}."
+            )
+    return addresses(images, dtype)
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy if it does not begin where whole vectors must: torch's memory does, another's may not."""
+    return tensor.clone() if tensor.data_ptr() % 64 else tensor
 
 
 def _pointer(argument: Argument, dtype: torch.dtype) -> Any:

@@ -5,13 +5,14 @@
    REAL is float or double. Images lie as (batch, rows, columns, channels). Each stage takes one image and one column at a
    time, or as many narrow ones as fill a vector, a *pack*, through the norm and the ReLU before it, through both convolutions
    and, backwards, through their gradients, all within the cache of a core. Only what the pointwise convolutions give is
-   kept, as (packs, batch, pixels, channels of a pack in whole vectors).
+   kept, as (packs, batch, pixels, channels of a pack in whole vectors). In a pack the matrices of its columns are blocks of
+   one, so that what is no number in one column is none in its whole pack.
 
-   Sums over the batch are added up per image, or per few images, in a fixed order, so that no result depends on the number
-   of threads; statistics in double precision. */
+   Gradients of weights are added up per image, or per few images, and then in their order, so that no result depends on the
+   number of threads; statistics see columns.h. */
 
+#include "columns.h"
 #include "convolutions.h"
-#include "norms.h"
 
 typedef struct {
     Int height, width, channels;                            /* what a column takes */
@@ -31,7 +32,8 @@ typedef struct {
 enum { KERNEL, MATRIX, SCALE, SHIFT, MEAN, VARIANCE, GIVEN };
 enum { OF_KERNEL, OF_MATRIX, OF_SCALE, OF_SHIFT, FOUND };
 
-enum { MOST_SLOTS = 64 }; /* for gradients of weights: images beyond them share */
+/* Gradients of weights are kept apart for so many groups of images, fewer where they are large, but for some always. */
+enum { MOST_SLOTS = 64, LEAST_SLOTS = 16, BYTES_OF_SLOTS = 1 << 25 };
 
 /* ---- A stage made ready: its weights in packs of columns. */
 
@@ -75,12 +77,13 @@ static void measure(const Chains *c, const Stage *stages, Level *levels) {
     }
 }
 
-/* How many numbers are kept of the results, and how many moments. */
+/* How many numbers are kept of the results, how many moments, and how many of the results before the last stage. */
 void chains_sizes(const Chains *c, const Stage *stages, Int *numbers) {
     Level levels[c->stages];
     measure(c, stages, levels);
-    numbers[0] = numbers[1] = 0;
+    numbers[0] = numbers[1] = numbers[2] = 0;
     for (Int i = 0; i < c->stages; i++) {
+        numbers[2] = numbers[0];
         numbers[0] += levels[i].packs * c->batch * levels[i].pixels * levels[i].out;
         numbers[1] += 2 * levels[i].packs * levels[i].out;
     }
@@ -91,6 +94,8 @@ static Int columns_of(const Chains *c, const Level *l, Int pack) {
     return left < l->number ? left : l->number;
 }
 
+static Int room_for_sides(const Level *l) { return whole_vectors(2 * l->packs * (Int)(sizeof(Int) / sizeof(REAL))); }
+
 /* Weights of all stages in packs, in one piece of memory that the caller frees. NULL without memory. */
 static REAL *prepare(
     const Chains *c, Level *levels, const Int *sides, REAL *const *given, REAL *raw, double *moments, int backwards
@@ -98,8 +103,7 @@ static REAL *prepare(
     Int size = 0;
     for (Int i = 0; i < c->stages; i++) {
         const Level *l = levels + i;
-        Int of_sides = whole_vectors(2 * l->packs * (Int)(sizeof(Int) / sizeof(REAL) + 1));
-        size += of_sides + l->packs * (5 * l->out + 2 * l->taps * l->in + l->inner * l->out + l->outer * l->in);
+        size += room_for_sides(l) + l->packs * (5 * l->out + 2 * l->taps * l->in + l->inner * l->out + l->outer * l->in);
     }
     REAL *memory = buffer(size), *next = memory;
     if (!memory) return NULL;
@@ -109,7 +113,7 @@ static REAL *prepare(
         const Stage *s = l->s;
         Int in = l->in, out = l->out;
 #define TAKE(N) (next += (N), next - (N))
-        l->sides = (Int *)TAKE(whole_vectors(2 * l->packs * (Int)(sizeof(Int) / sizeof(REAL) + 1)));
+        l->sides = (Int *)TAKE(room_for_sides(l));
         l->kernels = TAKE(l->packs * l->taps * in), l->turned = TAKE(l->packs * l->taps * in);
         l->matrices = TAKE(l->packs * l->inner * out), l->transposed = TAKE(l->packs * l->outer * in);
         l->a = TAKE(l->packs * out), l->b = TAKE(l->packs * out);
@@ -238,19 +242,21 @@ static Int rows_at_a_time(const Stage *s) {
     return rows < s->out_h ? rows : s->out_h;
 }
 
-/* Moments of the batch from those of the images, (packs, batch, out); the running ones follow. */
-static void batch_statistics(
-    const Chains *c, const Level *l, Int stage, Int q, const REAL *means, const REAL *squares, REAL *const *given
-) {
-    double count = (double)c->batch * (double)l->pixels;
+/* Moments of the batch from those of the images, (packs, batch, out). */
+static void batch_statistics(const Chains *c, const Level *l, Int q, const REAL *means, const REAL *squares) {
     for (Int ch = 0; ch < l->out; ch++) {
         Int from = q * c->batch * l->out + ch, at = q * l->out + ch;
         batch_moments(means + from, squares + from, l->out, c->batch, l->pixels, l->mean + at, l->variance + at);
     }
-    for (Int j = 0; j < columns_of(c, l, q); j++) {
-        REAL *const *own = given + (stage * c->columns + q * l->number + j) * GIVEN;
+}
+
+/* Running statistics follow those of the batch; a norm may be that of several columns. */
+static void move_statistics(const Chains *c, const Level *l, Int stage, REAL *const *given) {
+    for (Int m = 0; m < c->columns; m++) {
+        REAL *const *own = given + (stage * c->columns + m) * GIVEN;
         for (Int o = 0; own[MEAN] && o < l->s->outputs; o++) {
-            Int at = q * l->out + j * l->s->outputs + o;
+            Int at = m / l->number * l->out + m % l->number * l->s->outputs + o;
+            double count = (double)c->batch * (double)l->pixels;
             move_running(own[MEAN] + o, own[VARIANCE] + o, l->mean[at], l->variance[at], count, l->s->momentum);
         }
     }
@@ -265,6 +271,8 @@ static void running_statistics(const Chains *c, const Level *l, Int stage, Int q
         }
     }
 }
+
+INLINE REAL mixing_weight(const Chains *c, const REAL *mixing, Int b, Int m) { return mixing[b * c->mixing_row + m]; }
 
 /* Adds a column, normalized and times its mixing weight, to its place. */
 static void add_column(const Level *l, const REAL *raw, const REAL *a, const REAL *b, REAL weight, int first, REAL *out) {
@@ -342,19 +350,19 @@ int chains(
                     if (c->known)
                         running_statistics(c, l, i, q, given);
                     else
-                        batch_statistics(c, l, i, q, means, squares, given);
+                        batch_statistics(c, l, q, means, squares);
                     coefficients(c, l, i, q, given);
                 }
+#pragma omp single
+                if (!c->known) move_statistics(c, l, i, given);
             }
             const Level *l = levels + c->stages - 1;
 #pragma omp for schedule(static)
             for (Int b = 0; b < (failed ? 0 : c->batch); b++)
                 for (Int m = 0; m < M; m++) {
                     Int q = m / l->number, j = m % l->number, at = q * l->out + j * l->s->outputs;
-                    int first = !adds[places[m]];
-                    for (Int k = 0; k < m && first; k++) first = places[k] != places[m];
                     add_column(l, l->raw + (q * c->batch + b) * l->pixels * l->out + j * l->s->outputs, l->a + at, l->b + at,
-                               mixing[b * c->mixing_row + m], first, outs[places[m]] + b * l->pixels * l->s->outputs);
+                               mixing_weight(c, mixing, b, m), is_first(places, adds, m), outs[places[m]] + b * l->pixels * l->s->outputs);
                 }
             free(image), free(between);
         }
@@ -391,11 +399,11 @@ static void input_gradient_row(const Level *l, Int q, Int h, const REAL *gradien
         convolve_row(gradient + from * in, D * m->width * in, l->turned + q * l->taps * in, rows, cols, 1, D, in, out, s->width);
         return;
     }
-    Int skip = D % 2 ? 2 : 1; /* from one tap that meets the row to the next */
+    Int skip = D % 2 ? 2 : 1; /* from one tap that meets the row to the next, a pixel further on */
     for (Int e = 0; e < S && e < s->width; e++, x++) {
         Int n = (s->width - e + S - 1) / S, ky = skip == 2 ? y & 1 : 0, kx = skip == 2 ? x & 1 : 0;
-        Taps taps = {(rows - ky + skip - 1) / skip, (cols - kx + skip - 1) / skip, -(skip * D / S) * m->width * in,
-                     -(skip * D / S) * in, skip * cols * in, skip * in, in};
+        Taps taps = {(rows - ky + skip - 1) / skip, (cols - kx + skip - 1) / skip, -m->width * in, -in, skip * cols * in,
+                     skip * in, in};
         if ((y - ky * D) % S || (x - kx * D) % S || taps.rows <= 0 || taps.cols <= 0) taps.rows = 0;
         Int from = taps.rows ? ((y - ky * D) / S + m->top) * m->width + (x - kx * D) / S + m->left : 0;
         depthwise_row(gradient + from * in, l->kernels + (q * l->taps + ky * cols + kx) * in, &taps, out + e * in, S * in, n, in);
@@ -411,7 +419,6 @@ static void norm_gradients(
     for (Int j = 0; j < columns_of(c, l, q); j++) {
         Int m = q * l->number + j;
         REAL *const *own = given + (stage * c->columns + m) * GIVEN, *const *wanted = found + (stage * c->columns + m) * FOUND;
-        if (mixing && of_mixing && !c->mixing_row) of_mixing[m] = 0;
         double all_of_mixing = 0;
         if (mixing && of_mixing)
             for (Int b = 0; b < c->batch; b++) {
@@ -429,7 +436,7 @@ static void norm_gradients(
             Int ch = j * l->s->outputs + o;
             double sum = 0, sum_by_x = 0, rate = 1 / sqrt(l->variance[q * l->out + ch] + l->s->eps);
             for (Int b = 0; b < c->batch; b++) {
-                double weight = mixing ? mixing[b * c->mixing_row + m] : 1;
+                double weight = mixing ? mixing_weight(c, mixing, b, m) : 1;
                 sum += weight * sums[(q * c->batch + b) * l->out + ch];
                 sum_by_x += weight * by_x[(q * c->batch + b) * l->out + ch];
             }
@@ -444,7 +451,7 @@ static void norm_gradients(
 
 /* Through the norm of a column in the last stage: the gradient of raw from the one of the place, NULL where there is none. */
 static void column_gradient(
-    const Level *l, Int at, const REAL *gradient, REAL weight, const REAL *raw, REAL *out
+    const Level *l, Int at, Int known, const REAL *gradient, REAL weight, const REAL *raw, REAL *out
 ) {
     Int O = l->s->outputs;
     const REAL *a = l->a + at, *middle = l->middle + at, *slope = l->slope + at, *level = l->level + at;
@@ -453,21 +460,27 @@ static void column_gradient(
         for (; o + LANES <= O; o += LANES) {
             Vector g = {0};
             if (gradient) g = load_any(gradient + o) * weight * load_any(a + o);
-            store_any(out + o, g - load_any(level + o) - load_any(slope + o) * (load_any(raw + o) - load_any(middle + o)));
+            if (!known) g -= load_any(level + o) + load_any(slope + o) * (load_any(raw + o) - load_any(middle + o));
+            store_any(out + o, g);
         }
-        for (; o < O; o++)
-            out[o] = (gradient ? gradient[o] * weight * a[o] : 0) - level[o] - slope[o] * (raw[o] - middle[o]);
+        for (; o < O; o++) {
+            out[o] = gradient ? gradient[o] * weight * a[o] : 0;
+            if (!known) out[o] -= level[o] + slope[o] * (raw[o] - middle[o]);
+        }
         if (gradient) gradient += O;
     }
 }
 
 /* The same for a pack in an earlier stage. */
-static void pack_gradient(const Level *l, Int q, const REAL *gradient, const REAL *raw, REAL *out) {
+static void pack_gradient(const Level *l, Int q, Int known, const REAL *gradient, const REAL *raw, REAL *out) {
     for (Int ch = 0; ch < l->out; ch += LANES) {
         Int at = q * l->out + ch;
         Vector a = load(l->a + at), middle = load(l->middle + at), slope = load(l->slope + at), level = load(l->level + at);
-        for (Int i = ch; i < l->pixels * l->out; i += l->out)
-            store(out + i, a * load(gradient + i) - level - slope * (load(raw + i) - middle));
+        for (Int i = ch; i < l->pixels * l->out; i += l->out) {
+            Vector g = a * load(gradient + i);
+            if (!known) g -= level + slope * (load(raw + i) - middle);
+            store(out + i, g);
+        }
     }
 }
 
@@ -553,19 +566,118 @@ static int is_wanted(const Chains *c, Int stage, Int which, REAL *const *found) 
     return 0;
 }
 
+/* What a thread works with: images, and sums of gradients of a slot's weights. */
+typedef struct {
+    REAL *image, *between, *behind; /* padded; behind the depthwise convolutions; gradient behind the pointwise ones */
+    REAL *of_between, *of_row;      /* gradients, the first in margins */
+    REAL *of_kernels, *of_matrices;
+} Work;
+
+/* What the images of a stage have in common. */
+typedef struct {
+    Int stage, last, below;        /* below: whether anything is wanted before this stage */
+    int for_kernels, for_matrices; /* whether gradients of weights are */
+    Margins margins;
+    const Int *places;
+    const REAL *x, *mixing;
+    REAL *const *gradients; /* of the places */
+    REAL *above, *under;    /* gradients behind the norms of this stage and the one before, as raw lies */
+    REAL *of_x;
+    Int over;           /* add to of_x */
+    REAL *sums, *by_x;  /* see image_sums, for the norm before */
+} Backwards;
+
+/* The gradient behind the pointwise convolution of a pack. */
+static void gradient_behind(const Chains *c, const Level *l, const Backwards *back, Int q, Int b, REAL *out) {
+    const REAL *raw = l->raw + (q * c->batch + b) * l->pixels * l->out;
+    Int O = l->s->outputs;
+    if (back->stage < back->last) {
+        pack_gradient(l, q, c->known, back->above + (q * c->batch + b) * l->pixels * l->out, raw, out);
+        return;
+    }
+    if (columns_of(c, l, q) < l->number) zeros(out, l->pixels * l->out);
+    for (Int j = 0; j < columns_of(c, l, q); j++) {
+        Int m = q * l->number + j;
+        const REAL *g = back->gradients[back->places[m]];
+        column_gradient(l, q * l->out + j * O, c->known, g ? g + b * l->pixels * O : NULL, mixing_weight(c, back->mixing, b, m),
+                        raw + j * O, out + j * O);
+    }
+}
+
+/* Adds the gradient of a pack's kernels. */
+static void kernel_gradient(const Level *l, const Backwards *back, Int q, const Work *w) {
+    const Stage *s = l->s;
+    const Margins *m = &back->margins;
+    Int rows = l->sides[2 * q], cols = l->sides[2 * q + 1], at_once = rows_at_a_time(s);
+    Int top = (s->kernel_h - rows) / 2 * s->dilation, left = (s->kernel_w - cols) / 2 * s->dilation;
+    Int row = (s->width + 2 * s->pad_w) * l->in;
+    for (Int r = 0, now; r < s->out_h; r += now) {
+        now = s->out_h - r < at_once ? s->out_h - r : at_once;
+        for (Int y = 0; y < rows; y++)
+            row_gradient(w->image + (r * s->stride + top + y * s->dilation) * row + left * l->in, s->stride * row, s->stride,
+                         s->dilation, w->of_between + ((m->top + r) * m->width + m->left) * l->in, m->width * l->in, l->in, now,
+                         s->out_w, cols, w->of_kernels + (q * l->taps + y * cols) * l->in);
+    }
+}
+
+/* All gradients of one image and one pack. */
+static void image_gradients(const Chains *c, const Level *l, const Backwards *back, Int q, Int b, const Work *w) {
+    const Stage *s = l->s;
+    const Margins *m = &back->margins;
+    Int in_size = s->height * s->width * (back->stage ? l->in : s->channels), at = (q * c->batch + b) * l->in;
+    if (back->stage) take_normal(l - 1, l, q, l[-1].raw + (q * c->batch + b) * in_size, w->image);
+    gradient_behind(c, l, back, q, b, w->behind);
+    if (back->for_matrices) {
+        convolve(l, q, w->image, 0, s->out_h, w->between);
+        outer_products(w->behind, l->outer, l->out, w->between, l->in, l->pixels, w->of_matrices + q * l->outer * l->in);
+    }
+    if (!back->for_kernels && !back->below) return;
+    for (Int r = 0; r < s->out_h; r++)
+        product(w->behind + r * s->out_w * l->out, l->out, l->transposed + q * l->outer * l->in, l->outer,
+                w->of_between + ((m->top + r) * m->width + m->left) * l->in, s->out_w, l->in);
+    if (back->for_kernels) kernel_gradient(l, back, q, w);
+    if (!back->below) return;
+    if (back->stage) zeros(back->sums + at, l->in), zeros(back->by_x + at, l->in);
+    for (Int h = 0; h < s->height; h++) {
+        input_gradient_row(l, q, h, w->of_between, m, w->of_row);
+        if (back->stage) {
+            Int from = (q * c->batch + b) * in_size + h * s->width * l->in;
+            open_row(w->of_row, inside(l, w->image, h), l[-1].raw + from, l[-1].middle + q * l->in, s->width, l->in,
+                     back->under + from, back->sums + at, back->by_x + at);
+        } else {
+            Int from = b * in_size + h * s->width * s->channels;
+            leave_input(l, w->of_row, c->relu, back->x + from, back->over || q, back->of_x + from);
+        }
+    }
+}
+
+/* Into how many groups images are parted: of the sizes alone, so that no result depends on the number of threads. */
+static Int slots_of(const Chains *c, const Level *levels) {
+    Int most = 1, slots = MOST_SLOTS;
+    for (Int i = 0; i < c->stages; i++) {
+        Int size = levels[i].packs * (levels[i].taps + levels[i].outer) * levels[i].in * (Int)sizeof(REAL);
+        if (size > most) most = size;
+    }
+    if (slots > BYTES_OF_SLOTS / most) slots = BYTES_OF_SLOTS / most;
+    if (slots < LEAST_SLOTS) slots = LEAST_SLOTS;
+    return slots < c->batch ? slots : c->batch;
+}
+
 /* Gradients for all that found points to, of_mixing and of_x (over what is there if over), each may be NULL. gradients are those
-   of the places, NULL where there is none; between has room for raw without its last stage. */
+   of the places, NULL where there is none; between_stages has room for raw without its last stage. */
 int chains_gradients(
     const Chains *c, const Stage *stages, const Int *places, const Int *sides, REAL *const *given, const REAL *x,
     const REAL *mixing, REAL *raw, double *moments, REAL *const *gradients, REAL *between_stages, REAL *of_x, Int over,
     REAL *of_mixing, REAL *const *found, int threads
 ) {
     Level levels[c->stages];
-    REAL *gradient_of[c->stages]; /* behind the norm of each stage */
-    Int M = c->columns, last = c->stages - 1, lowest = c->stages, slots = c->batch < MOST_SLOTS ? c->batch : MOST_SLOTS;
+    REAL *behind_norms[c->stages]; /* gradients, of the last stage not needed */
+    Int below[c->stages];          /* whether anything is wanted before each stage */
+    Int last = c->stages - 1, lowest = c->stages, wanted = of_x != NULL;
     Int image_size = 0, pixels_in = 0, pixels_out = 0, with_margins = 0, row_size = 0, sums_size = 0, kernels_size = 0, matrices_size = 0;
     measure(c, stages, levels);
-    for (Int i = 0; i < c->stages; i++) {
+    Int slots = slots_of(c, levels);
+    for (Int i = 0; i <= last; i++) {
         const Level *l = levels + i;
 #define LARGEST(SIZE, NEW) (SIZE) = (SIZE) > (NEW) ? (SIZE) : (NEW)
         LARGEST(image_size, l->pad_size * l->in);
@@ -577,12 +689,9 @@ int chains_gradients(
         LARGEST(kernels_size, slots * l->packs * l->taps * l->in);
         LARGEST(matrices_size, slots * l->packs * l->outer * l->in);
 #undef LARGEST
-        gradient_of[i] = between_stages, between_stages += l->packs * c->batch * l->pixels * l->out;
-    }
-    int wanted = of_x != NULL, below[c->stages]; /* whether anything is wanted before each stage */
-    for (Int i = 0; i <= last; i++) {
+        behind_norms[i] = between_stages, between_stages += l->packs * c->batch * l->pixels * l->out;
         below[i] = wanted;
-        int own = is_wanted(c, i, OF_KERNEL, found) || is_wanted(c, i, OF_MATRIX, found);
+        Int own = is_wanted(c, i, OF_KERNEL, found) || is_wanted(c, i, OF_MATRIX, found);
         if ((own || wanted) && lowest > last) lowest = i;
         wanted |= own || is_wanted(c, i, OF_SCALE, found) || is_wanted(c, i, OF_SHIFT, found);
     }
@@ -593,99 +702,48 @@ int chains_gradients(
     if (!failed) {
 #pragma omp parallel num_threads(threads)
         {
-            REAL *image = buffer(image_size), *between = buffer(pixels_in), *behind = buffer(pixels_out);
-            REAL *of_between = buffer(with_margins), *of_row = buffer(row_size);
-            if (!image || !between || !behind || !of_between || !of_row) {
+            Work w = {buffer(image_size), buffer(pixels_in), buffer(pixels_out), buffer(with_margins), buffer(row_size), NULL, NULL};
+            if (!w.image || !w.between || !w.behind || !w.of_between || !w.of_row) {
 #pragma omp atomic write
                 failed = 1;
             }
 #pragma omp barrier
-            if (!failed) {
-                Level *top = levels + last;
-                for (Int i = 0; i <= last; i++) {
+            Level *top = levels + last;
+            for (Int i = 0; i <= last && !failed; i++) {
 #pragma omp for schedule(static)
-                    for (Int q = 0; q < levels[i].packs; q++) coefficients(c, levels + i, i, q, given);
+                for (Int q = 0; q < levels[i].packs; q++) coefficients(c, levels + i, i, q, given);
+            }
+#pragma omp for schedule(static)
+            for (Int b = 0; b < (failed ? 0 : c->batch); b++)
+                for (Int m = 0; m < c->columns; m++) {
+                    Int q = m / top->number, j = m % top->number, O = top->s->outputs, at = (q * c->batch + b) * top->out + j * O;
+                    const REAL *own = top->raw + (q * c->batch + b) * top->pixels * top->out + j * O, *g = gradients[places[m]];
+                    if (g)
+                        image_sums(g + b * top->pixels * O, O, own, top->out, top->middle + q * top->out + j * O, top->pixels, O,
+                                   sums + at, by_x + at);
+                    else
+                        zeros(sums + at, O), zeros(by_x + at, O);
                 }
 #pragma omp for schedule(static)
-                for (Int b = 0; b < c->batch; b++)
-                    for (Int m = 0; m < M; m++) {
-                        Int q = m / top->number, j = m % top->number, O = top->s->outputs;
-                        Int at = (q * c->batch + b) * top->out + j * O;
-                        if (gradients[places[m]])
-                            image_sums(gradients[places[m]] + b * top->pixels * O, O,
-                                       top->raw + (q * c->batch + b) * top->pixels * top->out + j * O, top->out,
-                                       top->middle + q * top->out + j * O, top->pixels, O, sums + at, by_x + at);
-                        else
-                            zeros(sums + at, O), zeros(by_x + at, O);
-                    }
-#pragma omp for schedule(static)
-                for (Int q = 0; q < top->packs; q++)
-                    norm_gradients(c, top, last, q, given, sums, by_x, mixing, of_mixing, found);
-            }
+            for (Int q = 0; q < (failed ? 0 : top->packs); q++)
+                norm_gradients(c, top, last, q, given, sums, by_x, mixing, of_mixing, found);
             for (Int i = last; i >= lowest && !failed; i--) {
                 Level *l = levels + i;
-                const Stage *s = l->s;
-                Margins m = margins_of(s);
-                Int row = (s->width + 2 * s->pad_w) * l->in, in_size = s->height * s->width * (i ? l->in : s->channels);
-                int for_kernels = is_wanted(c, i, OF_KERNEL, found), for_matrices = is_wanted(c, i, OF_MATRIX, found);
-                clear_frame(l, image), zeros(of_between, m.size * l->in);
+                Backwards back = {
+                    .stage = i, .last = last, .below = below[i], .for_kernels = is_wanted(c, i, OF_KERNEL, found),
+                    .for_matrices = is_wanted(c, i, OF_MATRIX, found), .margins = margins_of(l->s), .places = places, .x = x,
+                    .mixing = mixing, .gradients = gradients, .above = behind_norms[i], .under = i ? behind_norms[i - 1] : NULL,
+                    .of_x = of_x, .over = over, .sums = sums, .by_x = by_x,
+                };
+                clear_frame(l, w.image), zeros(w.of_between, back.margins.size * l->in);
 #pragma omp for schedule(static)
                 for (Int t = 0; t < slots; t++) {
-                    REAL *of_kernels = all_kernels + t * l->packs * l->taps * l->in;
-                    REAL *of_matrices = all_matrices + t * l->packs * l->outer * l->in;
-                    zeros(of_kernels, l->packs * l->taps * l->in), zeros(of_matrices, l->packs * l->outer * l->in);
+                    w.of_kernels = all_kernels + t * l->packs * l->taps * l->in;
+                    w.of_matrices = all_matrices + t * l->packs * l->outer * l->in;
+                    zeros(w.of_kernels, l->packs * l->taps * l->in), zeros(w.of_matrices, l->packs * l->outer * l->in);
                     for (Int b = t * c->batch / slots; b < (t + 1) * c->batch / slots; b++) {
-                        if (i == 0) take_input(c, l, x + b * in_size, image);
-                        for (Int q = 0; q < l->packs; q++) {
-                            const REAL *own_raw = l->raw + (q * c->batch + b) * l->pixels * l->out;
-                            REAL *core = of_between + (m.top * m.width + m.left) * l->in;
-                            if (i) take_normal(l - 1, l, q, l[-1].raw + (q * c->batch + b) * in_size, image);
-                            if (i < last) {
-                                pack_gradient(l, q, gradient_of[i] + (q * c->batch + b) * l->pixels * l->out, own_raw, behind);
-                            } else {
-                                if (columns_of(c, l, q) < l->number) zeros(behind, l->pixels * l->out);
-                                for (Int j = 0; j < columns_of(c, l, q); j++) {
-                                    Int column = q * l->number + j, O = s->outputs;
-                                    const REAL *g = gradients[places[column]];
-                                    column_gradient(l, q * l->out + j * O, g ? g + b * l->pixels * O : NULL,
-                                                    mixing[b * c->mixing_row + column], own_raw + j * O, behind + j * O);
-                                }
-                            }
-                            if (for_matrices) {
-                                convolve(l, q, image, 0, s->out_h, between);
-                                outer_products(behind, l->outer, l->out, between, l->in, l->pixels, of_matrices + q * l->outer * l->in);
-                            }
-                            if (!for_kernels && !below[i]) continue;
-                            for (Int r = 0; r < s->out_h; r++)
-                                product(behind + r * s->out_w * l->out, l->out, l->transposed + q * l->outer * l->in, l->outer,
-                                        core + r * m.width * l->in, s->out_w, l->in);
-                            if (for_kernels) {
-                                Int rows = l->sides[2 * q], cols = l->sides[2 * q + 1], at_once = rows_at_a_time(s);
-                                Int above = (s->kernel_h - rows) / 2 * s->dilation, before = (s->kernel_w - cols) / 2 * s->dilation;
-                                for (Int r = 0, now; r < s->out_h; r += now) {
-                                    now = s->out_h - r < at_once ? s->out_h - r : at_once;
-                                    for (Int y = 0; y < rows; y++)
-                                        row_gradient(image + (r * s->stride + above + y * s->dilation) * row + before * l->in,
-                                                     s->stride * row, s->stride, s->dilation, core + r * m.width * l->in,
-                                                     m.width * l->in, l->in, now, s->out_w, cols,
-                                                     of_kernels + (q * l->taps + y * cols) * l->in);
-                                }
-                            }
-                            if (!below[i]) continue;
-                            Int at = (q * c->batch + b) * l->in;
-                            if (i) zeros(sums + at, l->in), zeros(by_x + at, l->in);
-                            for (Int h = 0; h < s->height; h++) {
-                                input_gradient_row(l, q, h, of_between, &m, of_row);
-                                if (i == 0) {
-                                    Int from = b * in_size + h * s->width * s->channels;
-                                    leave_input(l, of_row, c->relu, x + from, over || q, of_x + from);
-                                } else {
-                                    Int from = (q * c->batch + b) * in_size + h * s->width * l->in;
-                                    open_row(of_row, inside(l, image, h), l[-1].raw + from, l[-1].middle + q * l->in, s->width,
-                                             l->in, gradient_of[i - 1] + from, sums + at, by_x + at);
-                                }
-                            }
-                        }
+                        if (i == 0) take_input(c, l, x + b * l->s->height * l->s->width * l->s->channels, w.image);
+                        for (Int q = 0; q < l->packs; q++) image_gradients(c, l, &back, q, b, &w);
                     }
                 }
 #pragma omp for schedule(static)
@@ -694,7 +752,7 @@ int chains_gradients(
                     if (i > 0 && below[i]) norm_gradients(c, l - 1, i - 1, q, given, sums, by_x, NULL, NULL, found);
                 }
             }
-            free(image), free(between), free(behind), free(of_between), free(of_row);
+            free(w.image), free(w.between), free(w.behind), free(w.of_between), free(w.of_row);
         }
     }
     free(memory), free(sums), free(by_x), free(all_kernels), free(all_matrices);

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradnas.ops.native.calling import addresses, call, numbers
-from gradnas.ops.native.columns import Kept, filled_places, refuse_one_value, refuse_unknown, room_for
+from gradnas.ops.native.calling import addresses, aligned, call, image_addresses, numbers
+from gradnas.ops.native.columns import Kept, check_norms, filled_places, refuse_one_value, room_for
 
 Pair = tuple[int, int]
 
@@ -123,10 +123,10 @@ def native_chains(
     filled = filled_places(outs, how.places, prepared.shape, x.dtype)
     raw = x.new_empty(prepared.kept[0])
     moments = x.new_empty(prepared.kept[1], dtype=torch.float64)
-    adds = numbers([out is not None for out in outs])
+    adds, out_addresses = numbers([out is not None for out in outs]), image_addresses(filled, prepared.shape, x.dtype)
     given = addresses([w for own in weights for w in own], x.dtype)
     arguments = (prepared.sizes, prepared.stages, prepared.places, adds, prepared.sides, given, images)
-    call("chains", x.dtype, (*arguments, mixing.contiguous(), raw, moments, addresses(filled, x.dtype)), threads=True)
+    call("chains", x.dtype, (*arguments, mixing.contiguous(), raw, moments, out_addresses), threads=True)
     return filled, (raw, moments)
 
 
@@ -162,18 +162,19 @@ def native_chains_gradients(
     """
     prepared = _prepare(x, mixing, weights, how)
     images = x.contiguous(memory_format=torch.channels_last)
-    raw, moments = kept
+    raw, moments = aligned(kept[0]), kept[1]
     over = of_x is not None
     if for_x and of_x is None:
         of_x = torch.empty_like(images)
+    image_addresses([of_x], x.shape, x.dtype)
     of_mixing = torch.empty_like(mixing, memory_format=torch.contiguous_format) if for_mixing else None
     found = room_for(wanted, [w for own in weights for w in own[:4]])
     given = addresses([w for own in weights for w in own], x.dtype)
     arguments = (prepared.sizes, prepared.stages, prepared.places, prepared.sides, given, images)
-    numbers_given = (mixing.contiguous(), raw, moments, addresses(gradients, x.dtype))
-    between = raw.new_empty(raw.numel() if len(how.stages) > 1 else 0)
-    rest = (of_x if for_x else None, ctypes.c_longlong(over), of_mixing, addresses(found, x.dtype))
-    call("chains_gradients", x.dtype, (*arguments, *numbers_given, between, *rest), threads=True)
+    rest = (mixing.contiguous(), raw, moments, image_addresses(gradients, prepared.shape, x.dtype))
+    between = raw.new_empty(prepared.kept[2])
+    results = (of_x if for_x else None, ctypes.c_longlong(over), of_mixing, addresses(found, x.dtype))
+    call("chains_gradients", x.dtype, (*arguments, *rest, between, *results), threads=True)
     return of_x if for_x else None, of_mixing, found
 
 
@@ -185,14 +186,16 @@ class _Prepared(NamedTuple):
     places: ctypes.Array[Any]
     sides: ctypes.Array[Any]
     shape: tuple[int, ...]
-    kept: tuple[int, int]
+    kept: tuple[int, ...]  # numbers: of the results, of moments, of the results but for the last stage
 
 
 def _prepare(x: Tensor, mixing: Tensor, weights: Sequence[StageWeights], how: Chains) -> _Prepared:
-    if how.known:
-        refuse_unknown(weights)
     kernels, matrices = tuple(w.kernel.shape for w in weights), tuple(w.matrix.shape for w in weights)
-    return _prepared(x.dtype, x.shape, mixing.shape, kernels, matrices, how)
+    prepared = _prepared(x.dtype, x.shape, mixing.shape, kernels, matrices, how)
+    columns = len(how.places)
+    for i, stage in enumerate(prepared.stages):
+        check_norms(weights[i * columns : (i + 1) * columns], stage.outputs, known=how.known)
+    return prepared
 
 
 @functools.lru_cache(maxsize=1024)
@@ -205,17 +208,18 @@ def _prepared(
     how: Chains,
 ) -> _Prepared:
     columns = len(how.places)
-    if len(kernels) != columns * len(how.stages) or mixing[-1] != columns:
+    if len(kernels) != columns * len(how.stages) or mixing not in ((columns,), (images[0], columns)):
         raise ValueError(
-            f"{columns} columns of {len(how.stages)} stages need as many sets of weights, got {len(kernels)}, "
-            f"and a mixing weight for each column, got {mixing[-1]}."
+            f"{columns} columns of {len(how.stages)} stages need as many sets of weights, got {len(kernels)}, and a "
+            f"mixing weight for each column, or each image and column, got {tuple(mixing)}."
         )
     stages = (_Stage * len(how.stages))()
     batch, channels, height, width = images
     for i, stage in enumerate(how.stages):
         own = slice(i * columns, (i + 1) * columns)
         outputs = matrices[own][0][0]
-        if any(k[0] != channels for k in kernels[own]) or any(m[:2] != (outputs, channels) for m in matrices[own]):
+        expected = outputs, channels, 1, 1
+        if any(k[:2] != (channels, 1) for k in kernels[own]) or any(m != expected for m in matrices[own]):
             raise ValueError(
                 f"stage {i} takes {channels} channels and gives {outputs} in all columns, got kernels of "
                 f"{[tuple(k) for k in kernels[own]]} and matrices of {[tuple(m) for m in matrices[own]]}."
@@ -238,7 +242,7 @@ def _prepared(
         stages[i] = _Stage(*sizes, stage.eps, stage.momentum)
         channels, height, width = outputs, out_h, out_w
     chains = _Chains(batch, columns, len(how.stages), columns if len(mixing) == 2 else 0, how.relu, how.known)
-    kept = numbers([0, 0])
+    kept = numbers([0, 0, 0])
     call("chains_sizes", dtype, (chains, stages, kept))
     places, all_sides = numbers(how.places), numbers([side for k in kernels for side in k[2:]])
-    return _Prepared(chains, stages, places, all_sides, (batch, channels, height, width), (kept[0], kept[1]))
+    return _Prepared(chains, stages, places, all_sides, (batch, channels, height, width), tuple(kept))

@@ -64,10 +64,21 @@ def refuse_one_value(images: int, out_h: int, out_w: int) -> None:
 
 class _Normed(Protocol):
     @property
+    def scale(self) -> Tensor | None: ...
+    @property
+    def shift(self) -> Tensor | None: ...
+    @property
     def mean(self) -> Tensor | None: ...
+    @property
+    def variance(self) -> Tensor | None: ...
 
 
-def refuse_unknown(weights: Sequence[_Normed]) -> None:
-    """Raise a ValueError if running statistics are missing."""
-    if any(own.mean is None for own in weights):
-        raise ValueError("norms of known statistics need a running mean and variance in every column.")
+def check_norms(weights: Sequence[_Normed], channels: int, *, known: bool) -> None:
+    """Raise a ValueError if norms have other numbers of channels, or statistics are missing that are to be used."""
+    for own in weights:
+        vectors = (own.scale, own.shift, own.mean, own.variance)
+        if any(t is not None and t.numel() != channels for t in vectors):
+            sizes = [None if t is None else t.numel() for t in vectors]
+            raise ValueError(f"a norm of {channels} channels needs as many of each weight and statistic, got {sizes}.")
+        if (own.mean is None) != (own.variance is None) or (known and own.mean is None):
+            raise ValueError("norms of known statistics need a running mean and variance in every column.")

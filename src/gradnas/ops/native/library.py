@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 SWITCH = "GRADNAS_NATIVE"
 REALS = {torch.float32: "float", torch.float64: "double"}
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("chains.c", "pools.c"))
-_HEADERS = tuple(Path(__file__).with_name(name) for name in ("vectors.h", "convolutions.h", "norms.h"))
+_HEADERS = tuple(Path(__file__).with_name(name) for name in ("vectors.h", "convolutions.h", "columns.h"))
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
 _SECONDS_TO_COMPILE = 120
 

@@ -2,11 +2,9 @@
 
    REAL is float or double. Images lie as (batch, rows, columns, channels). M columns share one map, that of the pool, and
    have norms of their own, which differ in their scale and shift and, where they are known, in their statistics. Sums over
-   the batch are added up per image, see norms.h. */
+   the batch are added up per image, see columns.h. */
 
-#include <math.h>
-
-#include "norms.h"
+#include "columns.h"
 
 enum { IDENTITY, MAXIMUM, AVERAGE }; /* kinds */
 
@@ -21,12 +19,17 @@ typedef struct {
 enum { SCALE, SHIFT, MEAN, VARIANCE, GIVEN }; /* pointers that come with a column */
 enum { OF_SCALE, OF_SHIFT, FOUND };
 
-/* The window of a row of outputs: of each tap the pixels that lie in the image. */
-#define FOR_TAPS(P, R) \
-    for (Int dy = 0; dy < (P)->size; dy++) \
-        for (Int dx = 0, y = (R) * (P)->stride + dy - (P)->padding; y >= 0 && y < (P)->height && dx < (P)->size; dx++)
+/* Rows of the image, from one on and before another, that the outputs of row r see. */
+typedef struct {
+    Int from, end;
+} Rows;
 
-/* First and last output whose tap dx lies in the image, and how many numbers lie side by side from one on: all of them at
+static Rows rows_of(const Pool *p, Int r) {
+    Int from = r * p->stride - p->padding, end = from + p->size;
+    return (Rows){from > 0 ? from : 0, end < p->height ? end : p->height};
+}
+
+/* First output whose tap dx lies in the image, the one behind the last, and how many lie side by side: all of them at
    stride 1. */
 typedef struct {
     Int first, end, together;
@@ -49,7 +52,7 @@ static void add(REAL *restrict out, const REAL *restrict x, Int n) {
     for (Int e = 0; e < n; e++) out[e] += x[e];
 }
 
-/* The gradient goes to the first of the largest: what is left of it is 0 for the others. */
+/* The gradient goes to the first of the largest: what is left of it is 0 for the others. What is no number gets none. */
 static void to_largest(REAL *restrict of_x, const REAL *restrict x, const REAL *restrict most, REAL *restrict left, Int n) {
     for (Int e = 0; e < n; e++) {
         REAL here = x[e] == most[e] ? left[e] : 0;
@@ -59,10 +62,11 @@ static void to_largest(REAL *restrict of_x, const REAL *restrict x, const REAL *
 
 /* One over the number of pixels that each output of row r averages. */
 static void shares(const Pool *p, Int r, REAL *out) {
+    Rows rows = rows_of(p, r);
     for (Int i = 0; i < p->out_w; i++) out[i] = 0;
-    FOR_TAPS(p, r) {
+    for (Int dx = 0; dx < p->size; dx++) {
         Run run = run_of(p, dx);
-        for (Int i = run.first; i < run.end; i++) out[i] += 1;
+        for (Int i = run.first; i < run.end; i++) out[i] += (REAL)(rows.end - rows.from);
     }
     for (Int i = 0; i < p->out_w; i++) out[i] = 1 / out[i];
 }
@@ -76,13 +80,15 @@ static void pool_image(const Pool *p, const REAL *x, REAL *of_pixels, REAL *out)
     Int C = p->channels;
     for (Int r = 0; r < p->out_h; r++, out += p->out_w * C) {
         for (Int e = 0; e < p->out_w * C; e++) out[e] = p->kind == MAXIMUM ? -INFINITY : 0;
-        FOR_TAPS(p, r) {
-            Run run = run_of(p, dx);
-            for (Int i = run.first; i < run.end; i += run.together) {
-                const REAL *from = x + (y * p->width + i * p->stride + dx - p->padding) * C;
-                (p->kind == MAXIMUM ? largest : add)(out + i * C, from, run.together * C);
+        Rows rows = rows_of(p, r);
+        for (Int y = rows.from; y < rows.end; y++)
+            for (Int dx = 0; dx < p->size; dx++) {
+                Run run = run_of(p, dx);
+                for (Int i = run.first; i < run.end; i += run.together) {
+                    const REAL *from = x + (y * p->width + i * p->stride + dx - p->padding) * C;
+                    (p->kind == MAXIMUM ? largest : add)(out + i * C, from, run.together * C);
+                }
             }
-        }
         if (p->kind == AVERAGE) shares(p, r, of_pixels), scale_pixels(out, of_pixels, p->out_w, C);
     }
 }
@@ -91,16 +97,18 @@ static void pool_image(const Pool *p, const REAL *x, REAL *of_pixels, REAL *out)
 static void pool_gradient_row(const Pool *p, Int r, const REAL *x, const REAL *raw, REAL *of_pixels, REAL *gradient, REAL *of_x) {
     Int C = p->channels;
     if (p->kind == AVERAGE) shares(p, r, of_pixels), scale_pixels(gradient, of_pixels, p->out_w, C);
-    FOR_TAPS(p, r) {
-        Run run = run_of(p, dx);
-        for (Int i = run.first; i < run.end; i += run.together) {
-            Int at = (y * p->width + i * p->stride + dx - p->padding) * C;
-            if (p->kind == MAXIMUM)
-                to_largest(of_x + at, x + at, raw + i * C, gradient + i * C, run.together * C);
-            else
-                add(of_x + at, gradient + i * C, run.together * C);
+    Rows rows = rows_of(p, r);
+    for (Int y = rows.from; y < rows.end; y++)
+        for (Int dx = 0; dx < p->size; dx++) {
+            Run run = run_of(p, dx);
+            for (Int i = run.first; i < run.end; i += run.together) {
+                Int at = (y * p->width + i * p->stride + dx - p->padding) * C;
+                if (p->kind == MAXIMUM)
+                    to_largest(of_x + at, x + at, raw + i * C, gradient + i * C, run.together * C);
+                else
+                    add(of_x + at, gradient + i * C, run.together * C);
+            }
         }
-    }
 }
 
 /* a and b of the norm of a column, and the mean; 1, 0 and 0 without one. moments are (M, 2, C). */
@@ -172,9 +180,7 @@ int pool(
 #pragma omp for schedule(static)
             for (Int i = 0; i < (failed ? 0 : p->batch); i++)
                 for (Int m = 0; m < M; m++) {
-                    int first = !adds[places[m]];
-                    for (Int k = 0; k < m && first; k++) first = places[k] != places[m];
-                    add_map(raw + i * P * C, P, C, a + m * C, b + m * C, mixing[i * p->mixing_row + m], first,
+                    add_map(raw + i * P * C, P, C, a + m * C, b + m * C, mixing[i * p->mixing_row + m], is_first(places, adds, m),
                             outs[places[m]] + i * P * C);
                 }
             free(of_pixels);
@@ -201,6 +207,7 @@ int pool_gradients(
 #pragma omp atomic write
                 failed = 1;
             }
+#pragma omp barrier
 #pragma omp single
             for (Int m = 0; m < M; m++) coefficients(p, m, given, moments, a, b, middle);
 #pragma omp for schedule(static)
@@ -218,7 +225,6 @@ int pool_gradients(
             {
                 double count = (double)p->batch * (double)P;
                 for (Int ch = 0; ch < C; ch++) slope[ch] = level[ch] = 0;
-                if (of_mixing) memset(of_mixing, 0, sizeof(REAL) * M * (p->mixing_row ? p->batch : 1));
                 for (Int m = 0; m < (failed ? 0 : M); m++) {
                     REAL *const *own = given + m * GIVEN, *const *wanted = found + m * FOUND;
                     double all = 0;
@@ -253,7 +259,8 @@ int pool_gradients(
                     if (!over) memset(of_image, 0, sizeof(REAL) * in_size);
                     for (Int r = 0; r < p->out_h; r++) {
                         const REAL *own = raw + (i * P + r * p->out_w) * C;
-                        for (Int w = 0; w < p->out_w; w++)
+                        memset(row, 0, sizeof(REAL) * p->out_w * C);
+                        for (Int w = 0; p->normed && !p->known && w < p->out_w; w++)
                             for (Int ch = 0; ch < C; ch++)
                                 row[w * C + ch] = -level[ch] - slope[ch] * (own[w * C + ch] - middle[ch]);
                         for (Int m = 0; m < M; m++) {

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradnas.ops.native.calling import addresses, call, numbers
-from gradnas.ops.native.columns import Kept, NormWeights, filled_places, refuse_one_value, refuse_unknown, room_for
+from gradnas.ops.native.calling import addresses, call, image_addresses, numbers
+from gradnas.ops.native.columns import Kept, NormWeights, check_norms, filled_places, refuse_one_value, room_for
 
 
 class PoolKind(IntEnum):
@@ -96,7 +96,7 @@ def native_pool(
     adds = numbers([out is not None for out in outs])
     given = [w for own in weights for w in own]
     arguments = (sizes, numbers(how.places), adds, addresses(given, x.dtype), images, mixing.contiguous())
-    call("pool", x.dtype, (*arguments, kept, moments, addresses(filled, x.dtype)), threads=True)
+    call("pool", x.dtype, (*arguments, kept, moments, image_addresses(filled, shape, x.dtype)), threads=True)
     return filled, (kept, moments)
 
 
@@ -134,11 +134,14 @@ def native_pool_gradients(
     over = of_x is not None
     if for_x and of_x is None:
         of_x = torch.empty_like(images)
+    image_addresses([of_x], x.shape, x.dtype)
     of_mixing = torch.empty_like(mixing, memory_format=torch.contiguous_format) if for_mixing else None
     learned = [w for own in weights for w in own[:2]]
     found = room_for(wanted, learned)
     given = addresses([w for own in weights for w in own], x.dtype)
-    arguments = (sizes, numbers(how.places), given, images, mixing.contiguous(), *kept, addresses(gradients, x.dtype))
+    above = image_addresses(gradients, (len(x), x.shape[1], sizes.out_h, sizes.out_w), x.dtype)
+    pooled, moments = kept[0].contiguous(memory_format=torch.channels_last), kept[1]
+    arguments = (sizes, numbers(how.places), given, images, mixing.contiguous(), pooled, moments, above)
     rest = (of_x if for_x else None, ctypes.c_longlong(over), of_mixing, addresses(found, x.dtype))
     call("pool_gradients", x.dtype, (*arguments, *rest), threads=True)
     return of_x if for_x else None, of_mixing, found
@@ -148,12 +151,11 @@ def _prepared(x: Tensor, mixing: Tensor, weights: Sequence[NormWeights], how: Po
     columns = len(how.places)
     channels, height, width = x.shape[1:]
     out_h, out_w = ((side + 2 * how.padding - how.size) // how.stride + 1 for side in (height, width))
-    if len(weights) != columns or mixing.shape[-1] != columns:
+    if len(weights) != columns or mixing.shape not in ((columns,), (len(x), columns)):
         raise ValueError(
             f"{columns} columns need as many mixing weights and norms, got {mixing.shape[-1]} and {len(weights)}."
         )
-    if how.known:
-        refuse_unknown(weights)
+    check_norms(weights, channels, known=how.known)
     if min(out_h, out_w, how.stride) < 1 or how.padding > how.size // 2:
         raise ValueError(
             f"a window of {how.size}, padded by at most half of it, must fit into the image, got "

@@ -18,9 +18,12 @@ typedef long long Int;
 
 #if defined(__AVX512F__)
 #define BYTES 64
-#define PIXELS 8 /* that one pass over a kernel or a matrix serves: as many vectors as the registers hold */
+#define PIXELS 8 /* that one pass over a kernel or a matrix serves: as many as the registers hold vectors for */
 #elif defined(__AVX__)
 #define BYTES 32
+#define PIXELS 4
+#elif defined(__SSE2__)
+#define BYTES 16
 #define PIXELS 4
 #else
 #define BYTES 16
@@ -40,12 +43,6 @@ INLINE void store_any(REAL *p, Vector v) { *(Anywhere *)p = v; }
 INLINE Vector everywhere(REAL x) { return (Vector){0} + x; }
 INLINE Vector where(Mask m, Vector v) { return (Vector)((Mask)v & m); }
 INLINE Vector positive_part(Vector v) { return where(~(v < 0), v); } /* what is no number stays so */
-
-INLINE void copy(REAL *to, const REAL *from, Int n) {
-    Int i = 0;
-    for (; i + LANES <= n; i += LANES) store_any(to + i, load_any(from + i));
-    for (; i < n; i++) to[i] = from[i];
-}
 
 static inline REAL *buffer(Int n) {
     size_t bytes = ((size_t)n * sizeof(REAL) + 63) / 64 * 64;

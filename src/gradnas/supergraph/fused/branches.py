@@ -133,12 +133,10 @@ def sum_branches(x: Tensor, branches: Sequence[Branch]) -> tuple[Tensor, ...]:
     Raises:
         ValueError: For sizes that do not go together.
     """
-    learned: list[Tensor | None] = []
+    given: list[Tensor | None] = []
     for _, mixing, weights in branches:
-        learned.append(mixing.to(x.dtype))
-        learned += [w if w is None or w.is_contiguous() else w.contiguous() for own in weights for w in own[:-2]]
-    running = [[own[-2:] for own in weights] for _, _, weights in branches]
-    out: tuple[Tensor, ...] = _SumBranches.apply([branch.how for branch in branches], running, x, *learned)
+        given += [mixing, *(w if w is None or w.is_contiguous() else w.contiguous() for own in weights for w in own)]
+    out: tuple[Tensor, ...] = _SumBranches.apply([branch.how for branch in branches], x, *given)
     return out
 
 
@@ -189,73 +187,81 @@ def _norm_weights(norm: nn.BatchNorm2d, *, running: bool) -> NormWeights:
     return NormWeights(layers.read(norm, "weight"), layers.read(norm, "bias"), *statistics)
 
 
-Running = list[list[tuple[Tensor | None, ...]]]
-
-
-def _joined(hows: Sequence[Chains | Pool], running: Running, learned: Sequence[Tensor | None]) -> Iterator[Branch]:
-    rest = iter(learned)
-    for how, statistics in zip(hows, running, strict=True):
+def _joined(hows: Sequence[Chains | Pool], given: Sequence[Tensor | None]) -> Iterator[Branch]:
+    """The branches, from mixing weights and weights one after the other."""
+    rest = iter(given)
+    for how in hows:
         mixing = next(rest)
         assert mixing is not None
-        kind = StageWeights if isinstance(how, Chains) else NormWeights
-        count = len(kind._fields) - 2
-        weights = [kind(*(next(rest) for _ in range(count)), *own) for own in statistics]  # type: ignore[arg-type]  # as they were given
+        kind, stages = (StageWeights, len(how.stages)) if isinstance(how, Chains) else (NormWeights, 1)
+        count = stages * len(how.places)
+        weights = [kind(*(next(rest) for _ in kind._fields)) for _ in range(count)]  # type: ignore[arg-type]  # as they were given
         yield Branch(how, mixing, weights)
 
 
 class _SumBranches(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, hows: list[Chains | Pool], running: Running, x: Tensor, *learned: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, hows: list[Chains | Pool], x: Tensor, *given: Tensor | None) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         outs: list[Tensor | None] = [None] * _places(hows)
+        saved: list[Tensor | None] = [x]
         kept: list[Tensor] = []
-        for how, mixing, weights in _joined(hows, running, learned):
+        for how, mixing, weights in _joined(hows, given):
             run: Any = native_chains if isinstance(how, Chains) else native_pool
             outs, own = run(x, mixing, weights, how, outs)
             kept += own
-        ctx.save_for_backward(x, *learned, *kept)
-        ctx.hows, ctx.running = hows, running
+            running = [t for w in weights for t in (w.mean, w.variance) if t is not None and not how.known]
+            torch.autograd.graph.increment_version(running)  # who has them for a gradient shall notice
+            without = (w if how.known else w._replace(mean=None, variance=None) for w in weights)
+            saved += [mixing, *(t for w in without for t in w)]
+        ctx.save_for_backward(*saved, *kept)
+        ctx.hows = hows
         return tuple(out for out in outs if out is not None)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         x, *saved = ctx.saved_tensors
-        learned, kept = saved[: -2 * len(ctx.hows)], iter(saved[-2 * len(ctx.hows) :])
-        needed = ctx.needs_input_grad[2:]
+        given, kept = saved[: -2 * len(ctx.hows)], iter(saved[-2 * len(ctx.hows) :])
+        needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
-            return None, None, *_again(ctx, x, learned, gradients)
+            return None, *_again(ctx.hows, x, given, gradients, needed)
         above = [None if g is None else g.contiguous(memory_format=torch.channels_last) for g in gradients]
         of_x: Tensor | None = None
         found: list[Tensor | None] = []
-        wanted = iter(needed[1:])
-        for how, mixing, weights in _joined(ctx.hows, ctx.running, learned):
+        rest = iter(needed[1:])
+        for how, mixing, weights in _joined(ctx.hows, given):
             run: Any = native_chains_gradients if isinstance(how, Chains) else native_pool_gradients
-            for_mixing, of_weights = next(wanted), [next(wanted) for own in weights for _ in own[:-2]]
+            for_mixing, wanted = next(rest), [[next(rest) for _ in own][:-2] for own in weights]
             arguments = (x, mixing, weights, how, (next(kept), next(kept)), above)
-            of_x, of_mixing, own = run(*arguments, wanted=of_weights, of_x=of_x, for_x=needed[0], for_mixing=for_mixing)
-            found += [of_mixing, *own]
-        return None, None, of_x, *found
+            chosen = {"wanted": [want for own in wanted for want in own], "for_x": needed[0], "for_mixing": for_mixing}
+            of_x, of_mixing, flat = run(*arguments, of_x=of_x, **chosen)
+            of_weights = iter(flat)
+            found.append(of_mixing)
+            for own in wanted:
+                found += [*(next(of_weights) for _ in own), None, None]
+        return None, of_x, *found
 
 
 def _again(
-    ctx: Any, x: Tensor, learned: Sequence[Tensor | None], gradients: Sequence[Tensor | None]
+    hows: Sequence[Chains | Pool],
+    x: Tensor,
+    given: Sequence[Tensor | None],
+    gradients: Sequence[Tensor | None],
+    needed: Sequence[bool],
 ) -> Iterator[Tensor | None]:
     """Gradients that can be differentiated again."""
-    there = [i for i, t in enumerate(learned) if t is not None]
+    there = [i for i, t in enumerate(given) if t is not None]
     which = [i for i, g in enumerate(gradients) if g is not None]
 
     def definition(x: Tensor, *some: Tensor) -> tuple[Tensor, ...]:
-        again: list[Tensor | None] = [None] * len(learned)
+        again: list[Tensor | None] = [None] * len(given)
         for i, t in zip(there, some, strict=True):
             again[i] = t
-        outs = branches_definition(x, list(_joined(ctx.hows, ctx.running, again)))
+        outs = branches_definition(x, list(_joined(hows, again)))
         return tuple(outs[i] for i in which)
 
-    needed = ctx.needs_input_grad[2:]
-    inputs = [x, *(t for t in learned if t is not None)]
+    inputs = [x, *(t for t in given if t is not None)]
     wanted = [needed[0], *(needed[1 + i] for i in there)]
     found = iter(differentiable(definition, inputs, wanted, [g for g in gradients if g is not None]))
     yield next(found)
-    yield from (None if t is None else next(found) for t in learned)
+    yield from (None if t is None else next(found) for t in given)

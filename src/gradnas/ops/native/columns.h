@@ -1,12 +1,21 @@
-/* Statistics of batch norms and what their gradients need of them: sums over an image in the cache of a core, then over the
-   images in double precision and in their order, so that no result depends on the number of threads. */
+/* What operations on columns have in common: places that columns are added to, statistics of their batch norms.
 
-#ifndef GRADNAS_NORMS_H
-#define GRADNAS_NORMS_H
+   Sums are over an image in the cache of a core, then over the images in double precision and in their order, so that no
+   result depends on the number of threads. */
+
+#ifndef GRADNAS_COLUMNS_H
+#define GRADNAS_COLUMNS_H
 
 #include <math.h>
 
 #include "vectors.h"
+
+/* Whether column m is the first of its place, and the place is not to be added to: then it is written. */
+static int is_first(const Int *places, const Int *adds, Int m) {
+    for (Int k = 0; k < m; k++)
+        if (places[k] == places[m]) return 0;
+    return !adds[places[m]];
+}
 
 /* Mean and sum of squared deviations of n channels of an image. */
 static void image_statistics(const REAL *x, Int row, Int pixels, Int n, REAL *mean, REAL *squares) {
