@@ -96,64 +96,64 @@ static Int columns_of(const Chains *c, const Level *l, Int pack) {
 
 static Int room_for_sides(const Level *l) { return whole_vectors(2 * l->packs * (Int)(sizeof(Int) / sizeof(REAL))); }
 
-/* Weights of all stages in packs, in one piece of memory that the caller frees. NULL without memory. */
-static REAL *prepare(
-    const Chains *c, Level *levels, const Int *sides, REAL *const *given, REAL *raw, double *moments, int backwards
-) {
+/* Room for the weights of all stages in packs, in one piece of memory that the caller frees. NULL without memory. */
+static REAL *prepare(const Chains *c, Level *levels, REAL *raw, double *moments) {
     Int size = 0;
     for (Int i = 0; i < c->stages; i++) {
         const Level *l = levels + i;
         size += room_for_sides(l) + l->packs * (5 * l->out + 2 * l->taps * l->in + l->inner * l->out + l->outer * l->in);
     }
     REAL *memory = buffer(size), *next = memory;
-    if (!memory) return NULL;
-    memset(memory, 0, sizeof(REAL) * size);
-    for (Int i = 0; i < c->stages; i++) {
+    for (Int i = 0; memory && i < c->stages; i++) {
         Level *l = levels + i;
-        const Stage *s = l->s;
-        Int in = l->in, out = l->out;
 #define TAKE(N) (next += (N), next - (N))
         l->sides = (Int *)TAKE(room_for_sides(l));
-        l->kernels = TAKE(l->packs * l->taps * in), l->turned = TAKE(l->packs * l->taps * in);
-        l->matrices = TAKE(l->packs * l->inner * out), l->transposed = TAKE(l->packs * l->outer * in);
-        l->a = TAKE(l->packs * out), l->b = TAKE(l->packs * out);
-        l->middle = TAKE(l->packs * out), l->slope = TAKE(l->packs * out), l->level = TAKE(l->packs * out);
+        l->kernels = TAKE(l->packs * l->taps * l->in), l->turned = TAKE(l->packs * l->taps * l->in);
+        l->matrices = TAKE(l->packs * l->inner * l->out), l->transposed = TAKE(l->packs * l->outer * l->in);
+        l->a = TAKE(l->packs * l->out), l->b = TAKE(l->packs * l->out);
+        l->middle = TAKE(l->packs * l->out), l->slope = TAKE(l->packs * l->out), l->level = TAKE(l->packs * l->out);
 #undef TAKE
-        l->raw = raw, raw += l->packs * c->batch * l->pixels * out;
-        l->mean = moments, l->variance = moments + l->packs * out, moments += 2 * l->packs * out;
-        for (Int q = 0; q < l->packs; q++) {
-            Int rows = 1, cols = 1, first = i * c->columns + q * l->number;
-            for (Int j = 0; j < columns_of(c, l, q); j++) {
-                const Int *side = sides + 2 * (first + j);
-                if (side[0] > rows) rows = side[0];
-                if (side[1] > cols) cols = side[1];
-            }
-            l->sides[2 * q] = rows, l->sides[2 * q + 1] = cols;
-            REAL *kernels = l->kernels + q * l->taps * in, *turned = l->turned + q * l->taps * in;
-            REAL *matrix = l->matrices + q * l->inner * out, *transposed = l->transposed + q * l->outer * in;
-            for (Int j = 0; j < columns_of(c, l, q); j++) {
-                const Int *side = sides + 2 * (first + j);
-                const REAL *kernel = given[(first + j) * GIVEN + KERNEL], *pointwise = given[(first + j) * GIVEN + MATRIX];
-                Int top = (rows - side[0]) / 2, left = (cols - side[1]) / 2;
-                for (Int ch = 0; ch < s->channels; ch++)
-                    for (Int y = 0; y < side[0]; y++)
-                        for (Int x = 0; x < side[1]; x++) {
-                            REAL w = kernel[(ch * side[0] + y) * side[1] + x];
-                            Int tap = (top + y) * cols + left + x;
-                            kernels[tap * in + j * s->channels + ch] = w;
-                            if (backwards) turned[(rows * cols - 1 - tap) * in + j * s->channels + ch] = w;
-                        }
-                for (Int o = 0; o < s->outputs; o++)
-                    for (Int ch = 0; ch < s->channels; ch++) {
-                        REAL w = pointwise[o * s->channels + ch];
-                        if (backwards)
-                            transposed[(j * s->outputs + o) * in + j * s->channels + ch] = w;
-                        matrix[(j * s->channels + ch) * out + j * s->outputs + o] = w;
-                    }
-            }
-        }
+        l->raw = raw, raw += l->packs * c->batch * l->pixels * l->out;
+        l->mean = moments, l->variance = moments + l->packs * l->out, moments += 2 * l->packs * l->out;
     }
     return memory;
+}
+
+static void zeros(REAL *p, Int n) { memset(p, 0, sizeof(REAL) * n); }
+
+/* Fills the room of a pack; what only gradients need if backwards. */
+static void pack_weights(const Chains *c, const Level *l, Int stage, Int q, const Int *sides, REAL *const *given, int backwards) {
+    Int C = l->s->channels, O = l->s->outputs, in = l->in, out = l->out, rows = 1, cols = 1, first = stage * c->columns + q * l->number;
+    for (Int j = 0; j < columns_of(c, l, q); j++) {
+        const Int *side = sides + 2 * (first + j);
+        if (side[0] > rows) rows = side[0];
+        if (side[1] > cols) cols = side[1];
+    }
+    l->sides[2 * q] = rows, l->sides[2 * q + 1] = cols;
+    REAL *kernels = l->kernels + q * l->taps * in, *turned = l->turned + q * l->taps * in;
+    REAL *matrix = l->matrices + q * l->inner * out, *transposed = l->transposed + q * l->outer * in;
+    zeros(kernels, l->taps * in), zeros(matrix, l->inner * out);
+    if (backwards) zeros(turned, l->taps * in), zeros(transposed, l->outer * in);
+    zeros(l->a + q * out, out), zeros(l->b + q * out, out), zeros(l->middle + q * out, out);
+    zeros(l->slope + q * out, out), zeros(l->level + q * out, out);
+    for (Int j = 0; j < columns_of(c, l, q); j++) {
+        const Int *side = sides + 2 * (first + j);
+        const REAL *kernel = given[(first + j) * GIVEN + KERNEL], *pointwise = given[(first + j) * GIVEN + MATRIX];
+        Int top = (rows - side[0]) / 2, left = (cols - side[1]) / 2;
+        for (Int y = 0; y < side[0]; y++)
+            for (Int x = 0; x < side[1]; x++) {
+                Int tap = (top + y) * cols + left + x;
+                for (Int ch = 0; ch < C; ch++) {
+                    REAL w = kernel[(ch * side[0] + y) * side[1] + x];
+                    kernels[tap * in + j * C + ch] = w;
+                    if (backwards) turned[(rows * cols - 1 - tap) * in + j * C + ch] = w;
+                }
+            }
+        for (Int ch = 0; ch < C; ch++)
+            for (Int o = 0; o < O; o++) matrix[(j * C + ch) * out + j * O + o] = pointwise[o * C + ch];
+        for (Int o = 0; backwards && o < O; o++)
+            memcpy(transposed + (j * O + o) * in + j * C, pointwise + o * C, sizeof(REAL) * C);
+    }
 }
 
 /* a and b of the norms of a pack, without mixing weights; those of unused channels stay 0. */
@@ -171,8 +171,6 @@ static void coefficients(const Chains *c, const Level *l, Int stage, Int q, REAL
 }
 
 /* ---- Images. */
-
-static void zeros(REAL *p, Int n) { memset(p, 0, sizeof(REAL) * n); }
 
 /* The frame of zeros around a padded image. */
 static void clear_frame(const Level *l, REAL *image) {
@@ -311,7 +309,7 @@ int chains(
         if (rows > widest_rows) widest_rows = rows;
         if (means > widest_means) widest_means = means;
     }
-    REAL *memory = prepare(c, levels, sides, given, raw, moments, 0);
+    REAL *memory = prepare(c, levels, raw, moments);
     REAL *means = buffer(widest_means), *squares = buffer(widest_means);
     int failed = !memory || !means || !squares;
     if (!failed) {
@@ -327,6 +325,8 @@ int chains(
                 Level *l = levels + i;
                 Int image_size = l->s->height * l->s->width * (i ? l->in : l->s->channels), at_once = rows_at_a_time(l->s);
                 clear_frame(l, image);
+#pragma omp for schedule(static)
+                for (Int q = 0; q < l->packs; q++) pack_weights(c, l, i, q, sides, given, 0);
 #pragma omp for schedule(static)
                 for (Int b = 0; b < c->batch; b++) {
                     if (i == 0) take_input(c, l, x + b * image_size, image);
@@ -695,7 +695,7 @@ int chains_gradients(
         if ((own || wanted) && lowest > last) lowest = i;
         wanted |= own || is_wanted(c, i, OF_SCALE, found) || is_wanted(c, i, OF_SHIFT, found);
     }
-    REAL *memory = prepare(c, levels, sides, given, raw, moments, 1);
+    REAL *memory = prepare(c, levels, raw, moments);
     REAL *sums = buffer(sums_size), *by_x = buffer(sums_size);
     REAL *all_kernels = buffer(kernels_size), *all_matrices = buffer(matrices_size);
     int failed = !memory || !sums || !by_x || !all_kernels || !all_matrices;
@@ -711,7 +711,8 @@ int chains_gradients(
             Level *top = levels + last;
             for (Int i = 0; i <= last && !failed; i++) {
 #pragma omp for schedule(static)
-                for (Int q = 0; q < levels[i].packs; q++) coefficients(c, levels + i, i, q, given);
+                for (Int q = 0; q < levels[i].packs; q++)
+                    pack_weights(c, levels + i, i, q, sides, given, 1), coefficients(c, levels + i, i, q, given);
             }
 #pragma omp for schedule(static)
             for (Int b = 0; b < (failed ? 0 : c->batch); b++)
