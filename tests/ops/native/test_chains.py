@@ -181,6 +181,11 @@ def test_single_precision(channels: int, columns: int) -> None:
     case.check(3e-4)
 
 
+@pytest.mark.parametrize("channels", [3, 16])
+def test_a_relu_is_closed_at_zero(channels: int) -> None:
+    Case(Chains((stage(),), (0, 1), relu=True), channels=[channels] * 2, ties=True).check()
+
+
 @pytest.mark.parametrize("batch", [1, 3, 70])  # more images than gradients are kept apart for
 def test_any_number_of_images(batch: int) -> None:
     Case(Chains((stage(),), (0, 1), relu=True), batch=batch).check()
