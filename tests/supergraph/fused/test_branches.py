@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.supergraph.fused.test_kernels import derivatives, randn
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
@@ -30,11 +31,6 @@ WIDE = ChainStage((5, 5), 1, (4, 4), 2, 1e-3, 0.1)
 CHAINS = Chains((STAGE, WIDE), (0, 1, 0), relu=True)
 MAXIMUM = Pool(PoolKind.MAXIMUM, 3, 1, 1, normed=True, eps=1e-3, momentum=0.1, places=(1, 0))
 SKIP = Pool(PoolKind.IDENTITY, 1, 1, 0, normed=False, eps=0.0, momentum=0.0, places=(1,))
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-    return x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x
 
 
 class Sample:
@@ -77,17 +73,6 @@ class Sample:
 
     def definition(self, *inputs: Tensor) -> Tensor:
         return torch.stack(branches_definition(inputs[0], self.branches(inputs)))
-
-
-def derivatives(f: Callable[..., Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Value, gradients, gradients that can be differentiated, and derivatives of these, also upstream."""
-    y = f(*inputs)
-    upstream = randn(*y.shape, seed=99).requires_grad_()
-    once = torch.autograd.grad(y, inputs, upstream.detach(), retain_graph=True)
-    first = torch.autograd.grad(y, inputs, upstream, create_graph=True)
-    along = sum(((g.sin() * randn(*g.shape, seed=98)).sum() for g in first), torch.zeros(()))
-    second = torch.autograd.grad(along, (*inputs, upstream), allow_unused=True, materialize_grads=True)
-    return [y, *once, *first, *second]
 
 
 @pytest.mark.parametrize("per_example", [True, False])
